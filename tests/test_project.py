@@ -1,0 +1,54 @@
+"What no single notebook can say about the house: exports in step, tags in place, nothing of one machine in the files."
+import json, re, subprocess
+from pathlib import Path
+
+import pytest
+
+from in_sync import differences
+from readme import readme
+
+ROOT = Path(__file__).resolve().parent.parent
+NOTEBOOKS = sorted(f for f in (ROOT / "nbs").rglob("*.ipynb") if not any(p.startswith((".", "_")) for p in f.relative_to(ROOT).parts))
+PAPERMILL = [f for f in NOTEBOOKS if f.parent.name == "paper" or f.name in ("train.ipynb", "lift.ipynb")]
+
+
+def cells(f): return json.loads(f.read_text())["cells"]
+def source(c): return "".join(c["source"])
+
+
+def test_package_is_what_the_notebooks_export():
+    assert differences() == []
+
+
+def test_readme_is_what_the_index_says():
+    assert (ROOT / "README.md").read_text() == readme(), "run: jupyter nbconvert --execute --inplace nbs/index.ipynb && python tests/readme.py"
+
+
+@pytest.mark.parametrize("f", PAPERMILL, ids=lambda f: f.stem)
+def test_papermill_notebook(f):
+    cs = cells(f)
+    code = [source(c) for c in cs if c["cell_type"] == "code"]
+    assert sum("parameters" in c["metadata"].get("tags", []) for c in cs) == 1
+    assert cs[0]["cell_type"] == "raw" and "skip_exec: true" in source(cs[0])
+    assert any("parameters_begin()" in c for c in code) and any("parameters_end()" in c for c in code)
+
+
+@pytest.mark.parametrize("f", NOTEBOOKS, ids=lambda f: f.stem)
+def test_notebook_reads_well(f):
+    cs = cells(f)
+    first = next(source(c) for c in cs if c["cell_type"] == "markdown")
+    assert re.match(r"# .+\n>? ?", first), f"{f.name} does not begin with a title"
+    longest = max((len(source(c).splitlines()) for c in cs if c["cell_type"] == "code"), default=0)
+    assert longest <= 60, f"{f.name} has a code cell of {longest} lines"
+    assert f.stat().st_size < 400_000, f"{f.name} is {f.stat().st_size/1e3:.0f} kB: draw smaller"
+
+
+def test_no_path_of_a_machine_in_the_files():
+    tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True)
+    if tracked.returncode: pytest.skip("not a git checkout")
+    bad = []
+    for name in tracked.stdout.split():
+        f = ROOT / name
+        if f.suffix in {".py", ".ipynb", ".md", ".ini", ".yml", ".yaml", ""} and f.is_file() and f.name not in ("LICENSE", "test_project.py"):
+            bad += [f"{name}: {m}" for m in re.findall(r"(?<![\w.])/(?:home|root|work|Users)/\w+[^\s\"']*", f.read_text(errors="ignore"))]
+    assert bad == []

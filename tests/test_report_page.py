@@ -1,0 +1,117 @@
+"The report, opened in a real browser: made from made-up records in a folder of its own."
+import os
+from pathlib import Path
+
+import pytest
+
+CHROMIUM = Path('/usr/bin/chromium')
+QUIET = ['--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking', '--disable-component-update', '--disable-sync']
+
+needs_chromium = pytest.mark.skipif(not CHROMIUM.exists(), reason='chromium is not installed: apt-get install chromium')
+
+
+def _figure(run, name, kind):
+    import matplotlib
+    matplotlib.use('Agg')
+    import matplotlib.pyplot as plt
+    from mpst_nb.report import save_figure
+    fig, ax = plt.subplots(figsize=(3, 2)); ax.plot([0, 1, 0])
+    figure = save_figure(run, fig, name, alt=f'a made-up {name}', caption='A caption with <angles> & an ampersand.', kind=kind)
+    plt.close(fig)
+    return figure
+
+
+@pytest.fixture
+def page_of(tmp_path, monkeypatch):
+    "Makes the report of some fake records and returns its path."
+    monkeypatch.setenv('MPST_RUNS', str(tmp_path))
+    from mpst_nb.core import Run
+    from mpst_nb.report import fake_runs, write_report
+    def make(profile='demo', seeds=(0, 1), **kw):
+        fake_runs(profile, seeds, **kw)
+        for name, kind in dict(fig1='svg', fig2='svg', fig3='svg', fig4='png').items():
+            with Run(name, dict(profile=profile)) as run: run.save({}, figures=[_figure(run, name, kind)])
+        return write_report(profile)
+    return make
+
+
+@pytest.fixture
+def browser():
+    playwright = pytest.importorskip('playwright.sync_api')
+    with playwright.sync_playwright() as p:
+        b = p.chromium.launch(executable_path=str(CHROMIUM), headless=True, args=QUIET)
+        yield b
+        b.close()
+
+
+def _open(browser, path, **kw):
+    "The open page, what its console said, and what it asked for."
+    page = browser.new_page(**kw)
+    said, asked = [], []
+    page.on('console', lambda m: said.append(m.text) if m.type in ('error', 'warning') else None)
+    page.on('pageerror', lambda e: said.append(str(e)))
+    page.on('request', lambda r: asked.append(r.url))
+    page.goto(path.as_uri(), wait_until='load')
+    return page, said, asked
+
+
+@needs_chromium
+@pytest.mark.parametrize('scheme', ['light', 'dark'])
+def test_page_is_whole_and_silent(page_of, browser, scheme):
+    path = page_of()
+    page, said, asked = _open(browser, path, color_scheme=scheme)
+    assert said == []
+    assert [u for u in asked if not u.startswith('data:') and u != path.as_uri()] == []
+    images = page.eval_on_selector_all('img', 'all => all.map(i => [i.alt, i.complete && i.naturalWidth, i.getBoundingClientRect().width])')
+    assert len(images) == 4 and all(alt and natural > 0 and width > 0 for alt, natural, width in images), images
+    strips = page.eval_on_selector_all('svg.strip', 'all => all.map(s => [s.getBoundingClientRect().width, s.getAttribute("aria-label")])')
+    assert len(strips) >= 10 and all(w > 0 and label for w, label in strips)
+    assert page.eval_on_selector_all('a[href^="#"]', 'all => all.filter(a => !document.getElementById(a.getAttribute("href").slice(1))).map(a => a.outerHTML)') == []
+    assert page.evaluate('document.documentElement.scrollWidth <= window.innerWidth'), 'the page scrolls sideways'
+
+
+@needs_chromium
+@pytest.mark.parametrize('scheme', ['light', 'dark'])
+def test_text_is_legible(page_of, browser, scheme):
+    "Contrast of text against what is behind it is at least 4.5 (WCAG AA), in both colour schemes."
+    page, *_ = _open(browser, page_of(), color_scheme=scheme)
+    worst = page.evaluate('''() => {
+        const rgb = c => c.match(/[\\d.]+/g).map(Number), light = c => { const [r, g, b] = c.slice(0, 3).map(v => (v /= 255) <= .03928 ? v / 12.92 : ((v + .055) / 1.055) ** 2.4); return .2126 * r + .7152 * g + .0722 * b };
+        const behind = e => { for (; e; e = e.parentElement) { const c = rgb(getComputedStyle(e).backgroundColor); if (c.length < 4 || c[3] > .9) return c } return [255, 255, 255] };
+        let worst = [99, ''];
+        for (const e of document.querySelectorAll('body *')) {
+            if (![...e.childNodes].some(n => n.nodeType == 3 && n.textContent.trim()) || !e.getClientRects().length) continue;
+            const a = light(rgb(getComputedStyle(e).color)), b = light(behind(e)), k = (Math.max(a, b) + .05) / (Math.min(a, b) + .05);
+            if (k < worst[0]) worst = [k, e.outerHTML.slice(0, 200)];
+        }
+        return worst }''')
+    assert worst[0] >= 4.5, worst
+
+
+@needs_chromium
+def test_a_lost_run_is_a_cell(page_of, browser):
+    page, said, _ = _open(browser, page_of('quick', (0,), skip=('hrnet_48', 'gt')))
+    assert said == []
+    row = page.locator('#table1 ~ div.scroll tr', has_text='HRNet-48').first
+    assert row.locator('td.missing').count() == 5
+    assert 'mpst run train -p profile quick -p method hrnet_48' in page.locator('main').inner_text()
+    assert page.locator('#table1 ~ div.scroll tr', has_text='Baseline (32 frames)').first.locator('td.measured').count() == 5
+    assert 'one seed' in page.locator('table.claims').inner_text()
+    words = dict(zip(page.locator('table.claims tbody tr td:first-child').all_inner_texts(), page.locator('table.claims .badge').all_inner_texts()))
+    assert {n for n, w in words.items() if w != 'not decided'} == {'2', '7'}, words     # one seed decides nothing but costs
+
+
+@needs_chromium
+def test_every_number_leads_to_its_run(page_of, browser):
+    page, *_ = _open(browser, page_of())
+    loose = page.eval_on_selector_all('td.measured', 'all => all.filter(c => /\\d/.test(c.textContent) && !(c.querySelector("a") && c.title.includes("git"))).map(c => c.outerHTML)')
+    assert loose == []
+
+
+def test_empty_project_has_a_page(tmp_path, monkeypatch):
+    "Without any run the page still says what to run."
+    monkeypatch.setenv('MPST_RUNS', str(tmp_path))
+    from mpst_nb.report import write_report
+    text = write_report('quick').read_text()
+    assert text.count('not run') > 40 and 'mpst run fig4 -p profile quick' in text
+    assert [p.name for p in (tmp_path/'quick'/'report').iterdir()] == ['index.html']
