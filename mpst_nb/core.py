@@ -8,7 +8,7 @@ __all__ = ['PROFILES', 'MpstError', 'choose', 'project_root', 'folder', 'atomic_
            'code_version', 'host', 'versions', 'Run', 'RunRecord', 'load_runs', 'find_notebook', 'notebook_parameters',
            'run_notebook']
 
-# %% ../nbs/00_core.ipynb #dfa75317
+# %% ../nbs/00_core.ipynb #6bdad14d
 import ast, contextlib, difflib, hashlib, json, os, platform, random, shutil, subprocess, sys, time
 from dataclasses import dataclass, field, fields, replace
 from datetime import datetime, timezone
@@ -19,7 +19,7 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 
-# %% ../nbs/00_core.ipynb #0ba1899e
+# %% ../nbs/00_core.ipynb #d1cef9a1
 class MpstError(Exception):
     "Something the user can mend: the message names the file or value and the remedy."
 
@@ -34,7 +34,7 @@ def choose(
     hint = f"; did you mean {close[0]!r}?" if close else ""
     raise MpstError(f"unknown {what} {name!r}{hint} Known: {', '.join(map(str, options))}.")
 
-# %% ../nbs/00_core.ipynb #c3a23894
+# %% ../nbs/00_core.ipynb #856ca58d
 def _is_project(path): return (path/'settings.ini').is_file() and (path/'nbs').is_dir()
 
 def project_root() -> Path:
@@ -51,7 +51,7 @@ def folder(
     choose(name, ('data', 'runs', 'cache', 'sample', 'nbs'), 'folder')
     return Path(os.environ.get(f'MPST_{name.upper()}') or project_root()/name).resolve()
 
-# %% ../nbs/00_core.ipynb #439bcce6
+# %% ../nbs/00_core.ipynb #9f844503
 @contextlib.contextmanager
 def atomic_path(
     path, # the file or folder to make; replaced if it is there
@@ -89,7 +89,7 @@ def read_json(path):
     except FileNotFoundError: raise MpstError(f"{path} is not there.") from None
     except (UnicodeDecodeError, json.JSONDecodeError) as e: raise MpstError(f"{path} is not valid JSON ({e}); delete it and make it again.") from None
 
-# %% ../nbs/00_core.ipynb #2854e079
+# %% ../nbs/00_core.ipynb #1d218664
 def seed_everything(seed: int):
     "Seed Python, NumPy and torch: two runs with the same seed on the same machine give the same numbers."
     import torch
@@ -105,7 +105,7 @@ def pick_device(
         raise MpstError(f"device {name!r} was asked for and this machine has no CUDA GPU; use device='cpu' or 'auto'.")
     return torch.device(name)
 
-# %% ../nbs/00_core.ipynb #085d72cf
+# %% ../nbs/00_core.ipynb #39b4681a
 @dataclass(frozen=True)
 class Profile:
     "The sizes of everything, by name: keyword arguments for the configurations of the data, the networks and their training."
@@ -123,17 +123,17 @@ class Profile:
     pretrained: bool = False # start from timm's Swin and ViT, as the paper does, where their weights can be had
     epoch_images: int|None = None # images timed for the seconds of one epoch on S1 (None: all of them)
 
-# %% ../nbs/00_core.ipynb #e5a3ac9b
-_small = dict(size=64, patch=4, window=4, dim=32, depths=(2, 2, 2), heads=(1, 2, 4), drop_path=0., relation_depth=2, relation_heads=4, relation_drop_path=0.)
-_vary = dict(shift=.06, zoom=.1, colour=.3)
+# %% ../nbs/00_core.ipynb #617e44db
+_small = dict(size=64, patch=4, window=4, dim=32, depths=(2, 2, 2), heads=(1, 2, 4), drop_path=0., aggregate='places', relation_depth=2, relation_heads=4, relation_drop_path=0.)
+_vary = dict(shift=.06, zoom=.1, colour=.2)   # no mirroring: in short trainings it leaves left and right undecided, in the middle
 _vit = dict(relation_heads=12, relation_mlp=4.)   # the shape of the pretrained ViT-B blocks that the paper fine-tunes
 PROFILES = {p.name: p for p in (
     Profile('quick', 'studio', (0,), studio=dict(trials=1, frames=128, fps=12.5, size=64), detector=_small,
-        fit=dict(images=24_000, batch=32, warmup=.1, unit=1., augment=_vary | dict(flip=.5)),
+        fit=dict(images=24_000, batch=32, warmup=.1, unit=1., augment=_vary),
         relation=dict(images=200_000, batch=512, frozen=True, copies=1, drop_views=.1, augment=_vary),
         lifter=dict(frames=27, dim=8, depth=1, heads=2, drop_path=0.), lift=dict(windows=25_000, batch=32, lr=5e-3, schedule='cosine', start='mean'), eval_step=4, epoch_images=1_000),
     Profile('demo', 'studio', (0, 1, 2), studio=dict(trials=2, frames=512, fps=25., size=64), detector=_small,
-        fit=dict(images=1_500_000, batch=64, warmup=.1, unit=1., augment=_vary | dict(flip=.5)),
+        fit=dict(images=1_500_000, batch=64, warmup=.1, unit=1., augment=_vary),
         relation=dict(images=500_000, lr=3e-4, drop_views=.1, augment=_vary),
         lifter=dict(frames=27, dim=8, depth=2, heads=2), lift=dict(windows=400_000, batch=64, lr=3e-3, schedule='cosine', start='mean'), epoch_images=4_000),
     Profile('paper', 'h36m', (0,), studio=dict(trials=2, frames=2048, fps=50., size=224), detector=_vit,
@@ -144,7 +144,7 @@ def profile(name: str) -> Profile:
     "The profile of that name; raises `MpstError` naming the three."
     return choose(name, PROFILES, 'profile')
 
-# %% ../nbs/00_core.ipynb #90ca761c
+# %% ../nbs/00_core.ipynb #962b4ce4
 def _injected(cell): return cell.lstrip().startswith('# Parameters')
 
 def _assigned(cell):
@@ -190,7 +190,7 @@ def _check_type(name, value, default):
     if not (type(value) is kind or kind is float and type(value) is int):
         raise MpstError(f"parameter {name}={value!r} should be {kind.__name__}, like its default {default!r}.")
 
-# %% ../nbs/00_core.ipynb #511939d3
+# %% ../nbs/00_core.ipynb #747ae6e0
 def run_folder(
     notebook: str, # name of the notebook, without folder and suffix
     params: dict,  # its parameters, `profile` among them; those that are None or 'auto' are left out of the name
@@ -224,7 +224,7 @@ def versions() -> dict:
     have = {d.metadata['Name'].lower().replace('_', '-'): d.version for d in metadata.distributions() if d.metadata['Name']}
     return dict(python=platform.python_version(), **{p: have[p.lower().replace('_', '-')] for p in _PACKAGES if p.lower().replace('_', '-') in have})
 
-# %% ../nbs/00_core.ipynb #873c4ad1
+# %% ../nbs/00_core.ipynb #bcfd4f52
 class Run:
     "The record of one run: `with Run('train', vars(p)) as run: ...; run.save(metrics)`. A finished run that is run again is replaced when it finishes."
     def __init__(self,
@@ -265,7 +265,7 @@ class Run:
         (self.folder/'last.pt').unlink(missing_ok=True)   # a finished run needs no checkpoint to go on from
         self.saved = True
 
-# %% ../nbs/00_core.ipynb #73561489
+# %% ../nbs/00_core.ipynb #e291a873
 class RunRecord:
     "A finished run, read back from its folder."
     def __init__(self, path): self.path, self.record = Path(path), read_json(Path(path)/'result.json')
@@ -286,7 +286,7 @@ def load_runs(
     runs = [RunRecord(f.parent) for f in (folder('runs')/profile/notebook).glob('*/result.json')]
     return sorted((r for r in runs if all(r.params.get(k) == v for k, v in params.items())), key=lambda r: r.record['started'])
 
-# %% ../nbs/00_core.ipynb #6b559262
+# %% ../nbs/00_core.ipynb #00dcab50
 def find_notebook(
     name: str, # 'train', 'table1', 'paper/table1' or a path
 ) -> Path:

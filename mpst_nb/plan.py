@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['RIVAL_METHODS', 'Step', 'data_path', 'paper_plan', 'unfinished', 'minutes_left', 'step_log', 'reproduce', 'failures']
 
-# %% ../nbs/54_plan.ipynb #aa2335fd
+# %% ../nbs/54_plan.ipynb #ffb1faf6
 import os, subprocess, sys, time
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from .core import *
 
-# %% ../nbs/54_plan.ipynb #84f9f3ef
+# %% ../nbs/54_plan.ipynb #eefec7be
 @dataclass(frozen=True)
 class Step:
     "One run: the notebook, its parameters, the steps it reads, and what it is expected to cost."
@@ -45,7 +45,7 @@ def data_path(
     "Where the data set of a profile is kept."
     return folder('cache')/f'{profile(name).source}-{name}'
 
-# %% ../nbs/54_plan.ipynb #0a69eff9
+# %% ../nbs/54_plan.ipynb #a615a112
 RIVAL_METHODS = ('vit_s', 'vit_b', 'hrnet_32', 'hrnet_48')
 # seconds on one core in the quick profile, measured; other profiles scale with the images they train on
 _COST = dict(data=200, baseline=110, vit_s=85, vit_b=115, hrnet_32=110, hrnet_48=165, mpst=40, lift=40, bench=60, table=8)
@@ -73,7 +73,7 @@ def paper_plan(
     made += [Step('claims', P(), (*runs, bench), _COST['table'])]
     return [*steps, bench, *made, Step('report', P(), (bench, *made), _COST['table'])]
 
-# %% ../nbs/54_plan.ipynb #6204d11a
+# %% ../nbs/54_plan.ipynb #b9ff44ff
 def unfinished(
     steps: list, # of `Step`
 ) -> list:
@@ -90,7 +90,7 @@ def minutes_left(
     for s in steps: chain[s.target] = s.seconds/s.threads + max([chain[n.target] for n in s.needs if n.target in todo], default=0.)
     return max(sum(s.seconds for s in steps)/cores, max(chain.values(), default=0.))/60
 
-# %% ../nbs/54_plan.ipynb #243d3f33
+# %% ../nbs/54_plan.ipynb #d9a4f29b
 def _snakemake(name, cores, log, partial=False):
     return subprocess.Popen([sys.executable, '-m', 'snakemake', '--snakefile', str(project_root()/'Snakefile'), '--directory', str(project_root()), '--cores', str(cores),
         '--keep-going', '--rerun-triggers', 'mtime', '--nolock', '--quiet', 'all', '--config', f'profile={name}', f'partial={int(partial)}'], stdout=log, stderr=subprocess.STDOUT)
@@ -99,14 +99,16 @@ def _watch(process, steps, cores, say):
     "Say what starts and what is finished until Snakemake ends."
     start, began = time.time(), set()
     todo = unfinished(steps)
-    with tqdm(total=len(todo), unit='step', bar_format='{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}{postfix}]') as bar:
+    with tqdm(total=len(todo), unit='step', disable=not sys.stderr.isatty(), bar_format='{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}{postfix}]') as bar:
         while todo:
             ended = process.poll() is not None      # asked before looking, so that nothing finished is missed
             for s in list(todo):
                 log = step_log(s)
                 if s.target not in began and log.exists() and log.stat().st_mtime >= start:
                     began.add(s.target); say(f'  start  {s.name}')
-                if s.target.exists(): todo.remove(s); bar.update(); say(f'  done   {s.name}   ({time.time()-start:.0f} s since the start)')
+                if s.target.exists():
+                    todo.remove(s); bar.update()
+                    say(f'  done   {s.name}   ({time.time()-start:.0f} s since the start, about {minutes_left(todo, cores):.0f} min left)')
             bar.set_postfix_str(f'about {minutes_left(todo, cores):.0f} min left')
             if ended: break
             time.sleep(1)
@@ -133,7 +135,7 @@ def reproduce(
         if left: _snakemake(name, cores, f, partial=True).wait()
     return unfinished(left)
 
-# %% ../nbs/54_plan.ipynb #0e6f7a90
+# %% ../nbs/54_plan.ipynb #53c3a312
 def failures(
     left: list, # steps that `reproduce` returned
 ) -> str:
