@@ -8,7 +8,7 @@ __all__ = ['LABELS', 'count_flops', 'transformer_flops', 'peak_memory', 'take_tu
            'BenchConfig', 'bench_config', 'run_bench', 'bench_table', 'bench_lines', 'figure_networks',
            'figure_scaling']
 
-# %% ../nbs/53_bench.ipynb #9db1de70
+# %% ../nbs/53_bench.ipynb #94aff979
 import math, time, weakref
 from dataclasses import dataclass, replace
 from functools import partial
@@ -28,7 +28,7 @@ from .layers.relation import RelationBlock, RelationTransformer
 from .models.detector import Detector, DetectorConfig, create_model
 from .models.rivals import RIVALS
 
-# %% ../nbs/53_bench.ipynb #64cbb643
+# %% ../nbs/53_bench.ipynb #c185ae26
 def count_flops(
     f,     # what to run
     *args, # on what
@@ -46,7 +46,7 @@ def transformer_flops(
     "What a transformer must cost: per block (4 + 2r) c² multiply-adds a token for its six matrices, and 2 n c a token for attention."
     return 2*depth*tokens*((4 + 2*mlp_ratio)*dim**2 + 2*tokens*dim)
 
-# %% ../nbs/53_bench.ipynb #1e351526
+# %% ../nbs/53_bench.ipynb #4b05b20b
 class _Alive(TorchDispatchMode):
     "Follows the storages that operations make."
     def __init__(self, known):
@@ -80,7 +80,7 @@ def peak_memory(
     with _Alive(t for t in (*own, *tree_leaves(args)) if isinstance(t, torch.Tensor)) as mode: f(*args)
     return mode.peak
 
-# %% ../nbs/53_bench.ipynb #e07cb49a
+# %% ../nbs/53_bench.ipynb #ebdcbb81
 def _clock(f, which='auto'):
     "Seconds that `f()` takes, on whichever device it runs."
     gpu = torch.cuda.is_available()
@@ -117,7 +117,7 @@ def middle(
     drawn = np.median(np.random.default_rng(seed).choice(v, (draws, len(v))), axis=1)
     return dict(value=float(np.median(v)), low=float(np.quantile(drawn, .025)), high=float(np.quantile(drawn, .975)))
 
-# %% ../nbs/53_bench.ipynb #b75452ed
+# %% ../nbs/53_bench.ipynb #8e727ac6
 def same_swin(
     config=None, # DetectorConfig; the paper's by default
 ):
@@ -154,7 +154,7 @@ def contestants(
     if rivals: nets |= {n: create_model(n, profile) for n in RIVALS}
     return nets
 
-# %% ../nbs/53_bench.ipynb #f2cafdd1
+# %% ../nbs/53_bench.ipynb #ed5f8995
 def _frames(n, size, device, seed=0):
     "One clip (1, 4, n/4, size, size, 3) of random bytes (one view if 4 does not divide n)."
     g = torch.Generator().manual_seed(seed)
@@ -198,7 +198,7 @@ def compare_networks(
         row |= dict(seconds=float(times[name].median())/images, time=middle(times[name]/times[base]), flops=row['gflops']/rows[base]['gflops'], memory=row['bytes']/rows[base]['bytes'])
     return pd.DataFrame(rows).T, times
 
-# %% ../nbs/53_bench.ipynb #48f3f497
+# %% ../nbs/53_bench.ipynb #9da33b69
 def relation_overhead(
     model,            # a Detector with relations
     frames=(8, 32, 128),
@@ -236,7 +236,7 @@ def with_relations(
                                  time={k: 1 + d[k] for k in ('value', 'low', 'high')}, flops=1 + d['flops'], memory=max(b.bytes, d['bytes'])/b.bytes)
     return pd.concat([table, pd.DataFrame(rows).T])
 
-# %% ../nbs/53_bench.ipynb #8d8ebd94
+# %% ../nbs/53_bench.ipynb #679e9db1
 def cropping_cost(
     keeps=(1., .9, .7, .5, .3), # shares of patches kept
     profile='paper',  # of the baseline's sizes
@@ -252,7 +252,7 @@ def cropping_cost(
     table, times = compare_networks(nets, images, size, rounds, device=device, seed=seed, base=1., progress=progress)
     return table.rename_axis('keep').reset_index()[['keep', 'flops', 'time', 'memory', 'gflops', 'seconds']], times
 
-# %% ../nbs/53_bench.ipynb #6bd0034a
+# %% ../nbs/53_bench.ipynb #b7c1ff07
 def cost_against_frames(
     frames=(8, 16, 32, 64, 128, 256, 512, 1024),
     patches=196,      # of an image
@@ -284,7 +284,7 @@ def cost_against_frames(
         if progress: progress()
     return pd.DataFrame(rows)
 
-# %% ../nbs/53_bench.ipynb #bf8f9f9b
+# %% ../nbs/53_bench.ipynb #595be43e
 @dataclass
 class BenchConfig:
     "How much is measured."
@@ -300,7 +300,7 @@ def bench_config(
     "The amount of measuring of a profile."
     return BenchConfig(images=1, rounds=3, small_images=16, keeps=(1., .9, .7, .5, .3), longest=6.) if get_profile(profile).name == 'quick' else BenchConfig()
 
-# %% ../nbs/53_bench.ipynb #d743c8db
+# %% ../nbs/53_bench.ipynb #e2edf412
 def run_bench(
     profile='quick', # how much is measured, and the sizes of training
     config=None,     # BenchConfig; the profile's by default
@@ -336,7 +336,7 @@ def run_bench(
                    cropping=cropping.to_dict('records'), frames=frames.to_dict('records'), images=c.images, rounds=c.rounds, training_size=size)
     return metrics, pd.concat(raw, ignore_index=True)
 
-# %% ../nbs/53_bench.ipynb #f53c6891
+# %% ../nbs/53_bench.ipynb #c0c613f9
 def _swin_race(images, rounds, device, seed):
     "Time of our spatial module relative to timm's Swin with its weights, and how far their tokens are apart."
     timm_swin, ours = (m.to(device) for m in same_swin())
@@ -346,7 +346,7 @@ def _swin_race(images, rounds, device, seed):
     with torch.no_grad(): apart = (ours(x)[0].mean(1) - timm_swin(y)).abs().max().item()
     return middle(times.spatial/times.timm) | dict(apart=apart), times
 
-# %% ../nbs/53_bench.ipynb #72a98519
+# %% ../nbs/53_bench.ipynb #17761bac
 def bench_table(
     metrics: dict, # as `run_bench` gives them
     part='inference', # or 'training'
@@ -371,7 +371,7 @@ def bench_lines(
             f"Our spatial module takes {swin['value']:.2f} [{swin['low']:.2f}, {swin['high']:.2f}] of the time of timm's Swin-T with the same weights (target: at most 1, {yes(swin['value'] <= 1)}); their tokens {differ}.",
             f"Global attention over all patches of 32 frames costs {save['flops']:,.0f} times the operations and {save['seconds']:,.0f} times the time ({save['how']}) of the temporal relation."]
 
-# %% ../nbs/53_bench.ipynb #e068a2a7
+# %% ../nbs/53_bench.ipynb #22b35e9c
 def figure_networks(
     metrics: dict,      # as `run_bench` gives them
     paper_seconds=None, # dict of network name to the paper's seconds, relative to the baseline
@@ -393,7 +393,7 @@ def figure_networks(
     for s in ('top', 'right'): ax.spines[s].set_visible(False)
     return fig
 
-# %% ../nbs/53_bench.ipynb #ec731ad3
+# %% ../nbs/53_bench.ipynb #8f3773b7
 def figure_scaling(
     metrics: dict, # as `run_bench` gives them
 ):

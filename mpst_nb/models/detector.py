@@ -7,7 +7,7 @@ __all__ = ['DETECTORS', 'DetectorConfig', 'SpatialModule', 'Detector', 'describe
            'load_model', 'timm_state', 'load_pretrained', 'trace_shapes', 'attention_maps', 'draw_kept', 'plot_kept',
            'plot_embeddings', 'plot_attention']
 
-# %% ../../nbs/40_models.detector.ipynb #6b0251a9
+# %% ../../nbs/40_models.detector.ipynb #7c665a08
 import json, torch, torch.nn as nn, torch.nn.functional as F
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -21,7 +21,7 @@ from ..layers.window import Stage
 from ..layers.aggregate import Aggregate
 from ..layers.relation import RelationTransformer, GROUPS
 
-# %% ../../nbs/40_models.detector.ipynb #0f200c25
+# %% ../../nbs/40_models.detector.ipynb #5b3e818b
 @dataclass
 class DetectorConfig:
     "The sizes and choices of a `Detector`; the defaults are the paper's."
@@ -61,7 +61,7 @@ class DetectorConfig:
     @property
     def width(self): return self.dim*2**(len(self.depths)-1)                   # channels of an image's token
 
-# %% ../../nbs/40_models.detector.ipynb #d266ef9e
+# %% ../../nbs/40_models.detector.ipynb #9bebe085
 class SpatialModule(nn.Module):
     "Images (n, h, w, 3) to tokens (n, k, c): the paper's spatial module (III-C), Swin with patch cropping."
     def __init__(self,
@@ -102,7 +102,7 @@ class SpatialModule(nn.Module):
         "(rows, columns) of the last map: its tokens are also the cells of patch cropping, `multiple` px a side."
         return -(-h//self.multiple), -(-w//self.multiple)
 
-# %% ../../nbs/40_models.detector.ipynb #c32cf434
+# %% ../../nbs/40_models.detector.ipynb #f624dbe7
 @patch
 def chunk(self: SpatialModule,
     h, # rows of an image, px
@@ -129,13 +129,13 @@ def load_timm(self: SpatialModule,
     self.load_state_dict(state, strict=False)
     return self
 
-# %% ../../nbs/40_models.detector.ipynb #89e310f7
+# %% ../../nbs/40_models.detector.ipynb #6b198d46
 def _init(m):
     if isinstance(m, nn.Linear):
         nn.init.trunc_normal_(m.weight, std=.02)
         if m.bias is not None: nn.init.zeros_(m.bias)
 
-# %% ../../nbs/40_models.detector.ipynb #7ec924d0
+# %% ../../nbs/40_models.detector.ipynb #299d67ec
 class Detector(nn.Module, PyTorchModelHubMixin, library_name='mpst_nb', tags=['human-pose-estimation'], license='apache-2.0'):
     "Frames of all views to 2D joints (Fig. 1 and 2): spatial module, aggregation, relations, head. Without relations it is the paper's baseline."
     def __init__(self,
@@ -177,7 +177,7 @@ class Detector(nn.Module, PyTorchModelHubMixin, library_name='mpst_nb', tags=['h
         for part in self.relations: tokens = part(tokens, present)
         return tokens
 
-# %% ../../nbs/40_models.detector.ipynb #6dc19ff8
+# %% ../../nbs/40_models.detector.ipynb #194bbd64
 @patch
 def regress(self: Detector,
     tokens, # (b, v, t, c)
@@ -205,7 +205,7 @@ def crop_map(self: Detector,
     kept = torch.full((len(images), h*w), places is None, device=frames.device)
     return (kept if places is None else kept.scatter_(1, places, True)).view(*frames.shape[:3], h, w)
 
-# %% ../../nbs/40_models.detector.ipynb #0e337383
+# %% ../../nbs/40_models.detector.ipynb #d86ad2d7
 @patch
 def load_baseline(self: Detector,
     baseline, # a trained Detector with the same spatial module, with or without relations
@@ -217,7 +217,7 @@ def load_baseline(self: Detector,
     self.load_state_dict(state, strict=False)
     return self
 
-# %% ../../nbs/40_models.detector.ipynb #c8e4f94e
+# %% ../../nbs/40_models.detector.ipynb #87e22243
 DETECTORS = {'baseline': dict(relations=''), 'mpst': {}}
 
 def describe(
@@ -241,7 +241,7 @@ def create_model(
     for k in overrides: choose(k, known, 'setting of a detector')
     return Detector(DetectorConfig(**{**get_profile(profile).detector, **DETECTORS[name], **overrides}))
 
-# %% ../../nbs/40_models.detector.ipynb #ef6b7b13
+# %% ../../nbs/40_models.detector.ipynb #2ff0419f
 def count_flops(
     model, # anything that is called with the arguments
     *args, # tensors
@@ -251,7 +251,7 @@ def count_flops(
     with torch.no_grad(), FlopCounterMode(display=False) as counter: model(*args)
     return counter.get_total_flops()
 
-# %% ../../nbs/40_models.detector.ipynb #2e210ad9
+# %% ../../nbs/40_models.detector.ipynb #5d00eab6
 def load_weights(
     model, # a network from create_model
     path, # model.safetensors, or the folder that holds it
@@ -295,7 +295,7 @@ def load_model(
         model = rivals.Rival(rivals.RivalConfig(**{k: tuple(v) if isinstance(v, list) else v for k,v in config.items()}))
     return load_weights(model, path).eval()
 
-# %% ../../nbs/40_models.detector.ipynb #8aef1f32
+# %% ../../nbs/40_models.detector.ipynb #2f79663b
 def timm_state(
     source, # a file of weights (.safetensors, or torch's), or timm's name of a pretrained model
 ):
@@ -327,7 +327,7 @@ def load_pretrained(
         done.append(name)
     return done
 
-# %% ../../nbs/40_models.detector.ipynb #e3d614a9
+# %% ../../nbs/40_models.detector.ipynb #87d3ad7e
 def trace_shapes(
     model, # any nn.Module
     *args, # what it is called with
@@ -364,7 +364,7 @@ def attention_maps(
         out[part.group] = rearrange(torch.stack(maps), 'l (b g) n m -> l b g n m', b=len(tokens))
     return out
 
-# %% ../../nbs/40_models.detector.ipynb #0e1208cf
+# %% ../../nbs/40_models.detector.ipynb #fed8f449
 def draw_kept(
     ax, # matplotlib axes
     image, # (h, w, 3), uint8 or float 0..1
