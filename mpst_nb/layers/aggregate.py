@@ -7,34 +7,38 @@ __all__ = ['Aggregate']
 
 # %% ../../nbs/33_layers.aggregate.ipynb #aed07b62
 import torch, torch.nn as nn, torch.nn.functional as F
+from fastcore.basics import patch
 from .attention import attention
 
 # %% ../../nbs/33_layers.aggregate.ipynb #235eada6
 class Aggregate(nn.Module):
-    "Tokens (n, k, c), a map's or a set's, to one token (n, c): III-D."
+    "Tokens (n, k, c), a map's or a set's, to one token (n, c): III-D. Raises ValueError for an unknown kind, or 'places' without the side of its map."
     def __init__(self,
         dim, # channels c
         kind='mean', # 'mean'; 'attention': a learned query; 'places': a linear map of all tokens at their places
-        side=None, # rows and columns of the map trained on; for 'places'
+        side=None, # rows and columns of the map trained on; needed by 'places'
     ):
         super().__init__()
         if kind not in ('mean', 'attention', 'places'): raise ValueError(f"aggregation is 'mean', 'attention' or 'places', not {kind!r}")
+        if kind == 'places' and not side: raise ValueError("aggregation by 'places' has a weight for each place: give it the side of the map, side=7 for one of 7 x 7 tokens")
         self.kind, self.side = kind, side
         if kind == 'attention': self.query = nn.Parameter(torch.zeros(1, dim))
         if kind == 'places':
             self.join = nn.Linear(side*side*dim, dim)
             nn.init.trunc_normal_(self.join.weight, std=(side*side*dim)**-.5); nn.init.zeros_(self.join.bias)
 
-    def forward(self,
-        x, # tokens (n, k, c)
-        places=None, # raster places (n, k) of a set; None for a whole map
-        grid=None, # (rows, columns) of the map; None for a square of `side`; for 'places'
-    ):
-        "One token (n, c)."
-        if self.kind == 'mean': return x.mean(1)
-        if self.kind == 'attention': return attention(self.query.expand(len(x), 1, -1), x, x).squeeze(1)
-        grid, c = grid or (self.side, self.side), x.shape[-1]
-        if places is not None: x = x.new_zeros(len(x), grid[0]*grid[1], c).scatter(1, places[...,None].expand(-1, -1, c), x)
-        if tuple(grid) != (self.side, self.side):
-            x = F.adaptive_avg_pool2d(x.transpose(1,2).unflatten(2, grid), self.side).flatten(2).transpose(1,2)
-        return self.join(x.flatten(1))
+# %% ../../nbs/33_layers.aggregate.ipynb #747e88f2
+@patch
+def forward(self: Aggregate,
+    x, # tokens (n, k, c)
+    places=None, # raster places (n, k) of a set; None for a whole map
+    grid=None, # (rows, columns) of the map; None for a square of `side`; for 'places'
+):
+    "One token (n, c)."
+    if self.kind == 'mean': return x.mean(1)
+    if self.kind == 'attention': return attention(self.query.expand(len(x), 1, -1), x, x).squeeze(1)
+    grid, c = grid or (self.side, self.side), x.shape[-1]
+    if places is not None: x = x.new_zeros(len(x), grid[0]*grid[1], c).scatter(1, places[...,None].expand(-1, -1, c), x)
+    if tuple(grid) != (self.side, self.side):
+        x = F.adaptive_avg_pool2d(x.transpose(1,2).unflatten(2, grid), self.side).flatten(2).transpose(1,2)
+    return self.join(x.flatten(1))

@@ -8,6 +8,7 @@ __all__ = ['attention', 'Attention']
 # %% ../../nbs/31_layers.attention.ipynb #d7b402aa
 import torch, torch.nn as nn, torch.nn.functional as F
 from einops import rearrange
+from fastcore.basics import patch
 
 # %% ../../nbs/31_layers.attention.ipynb #e768d16c
 def attention(
@@ -25,7 +26,7 @@ def attention(
 
 # %% ../../nbs/31_layers.attention.ipynb #7563c4d8
 class Attention(nn.Module):
-    "Multi-head self-attention, Eq. 2, 4 and 5: tokens (b, n, c) to tokens (b, n, c)."
+    "Multi-head self-attention, Eq. 2, 4 and 5: tokens (b, n, c) to tokens (b, n, c). Raises ValueError when the heads do not divide the channels."
     def __init__(self,
         dim, # channels c
         heads=8, # heads h; must divide dim
@@ -42,22 +43,26 @@ class Attention(nn.Module):
         "Queries, keys and values, each (b, h, n, d): Eq. 2."
         return rearrange(self.qkv(x), 'b n (three h d) -> three b h n d', three=3, h=self.heads).unbind(0)
 
-    def forward(self,
-        x, # tokens (b, n, c)
-        present=None, # bool (b, n), False where a token is missing and nobody may look at it
-    ):
-        "Tokens (b, n, c)."
-        q, k, v = self.split(x)
-        mask = None if present is None else (present | ~present.any(-1, keepdim=True))[:, None, None]   # (b, 1, 1, n)
-        out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask) if self.fused else attention(q, k, v, mask)
-        return self.proj(rearrange(out, 'b h n d -> b n (h d)'))
+# %% ../../nbs/31_layers.attention.ipynb #63b0630d
+def _may_look(present): return None if present is None else (present | ~present.any(-1, keepdim=True))[:, None, None]   # (b, 1, 1, n)
 
-    @torch.no_grad()
-    def weights(self,
-        x, # tokens (b, n, c)
-        present=None, # as in forward
-    ):
-        "Who looks at whom, for pictures: (b, h, n, n), each row sums to 1."
-        q, k, _ = self.split(x)
-        mask = None if present is None else (present | ~present.any(-1, keepdim=True))[:, None, None]
-        return attention(q, k, torch.eye(x.shape[1], dtype=x.dtype, device=x.device).expand(len(x), self.heads, -1, -1), mask)
+@patch
+def forward(self: Attention,
+    x, # tokens (b, n, c)
+    present=None, # bool (b, n), False where a token is missing and nobody may look at it
+):
+    "Tokens (b, n, c)."
+    q, k, v = self.split(x)
+    mask = _may_look(present)
+    out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask) if self.fused else attention(q, k, v, mask)
+    return self.proj(rearrange(out, 'b h n d -> b n (h d)'))
+
+@patch
+@torch.no_grad()
+def weights(self: Attention,
+    x, # tokens (b, n, c)
+    present=None, # as in forward
+):
+    "Who looks at whom, for pictures: (b, h, n, n), each row sums to 1."
+    q, k, _ = self.split(x)
+    return attention(q, k, torch.eye(x.shape[1], dtype=x.dtype, device=x.device).expand(len(x), self.heads, -1, -1), _may_look(present))

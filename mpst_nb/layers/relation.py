@@ -8,13 +8,14 @@ __all__ = ['GROUPS', 'RelationBlock', 'RelationTransformer']
 # %% ../../nbs/35_layers.relation.ipynb #76e55b17
 import torch, torch.nn as nn
 from einops import rearrange
+from fastcore.basics import patch
 from .attention import Attention
-from .position import TimeEmbedding, ViewEmbedding
+from .position import CameraEmbedding, TimeEmbedding, ViewEmbedding
 from .window import MLP, DropPath
 
 # %% ../../nbs/35_layers.relation.ipynb #9f53692f
 class RelationBlock(nn.Module):
-    "Half of Fig. 3b's transformer repeated L times: Eq. 10 and 11, tokens (b, n, c) to (b, n, c)."
+    "Half of Fig. 3b's transformer repeated L times: Eq. 10 and 11, tokens (b, n, c) to (b, n, c). Raises ValueError when the heads do not divide the channels."
     def __init__(self,
         dim, # channels c
         heads=8, # heads of the attention; must divide dim
@@ -42,7 +43,7 @@ class RelationBlock(nn.Module):
 GROUPS = {'temporal': '(b v) t c', '3d': '(b t) v c'}
 
 class RelationTransformer(nn.Module):
-    "One part of the image relations module: position embedding, L blocks, layer norm (Eq. 10-14). Tokens (b, v, t, c) to (b, v, t, c)."
+    "One part of the image relations module: position embedding, L blocks, layer norm (Eq. 10-14). Tokens (b, v, t, c) to (b, v, t, c). Raises ValueError for an unknown group or embedding."
     def __init__(self,
         dim, # channels c
         group='temporal', # 'temporal': the frames of a view, or '3d': the views of a frame
@@ -50,40 +51,60 @@ class RelationTransformer(nn.Module):
         heads=8, # heads of each block; must divide dim
         mlp_ratio=2, # hidden channels of the MLPs as a multiple of c
         length=32, # rows of the embedding: frames trained on, or cameras
-        embed=True, # add E_time or E_3D
+        embed=True, # add E_time or E_3D; 'camera': E_3D from where each crop looks, see `CameraEmbedding`
         drop_path=0., # stochastic depth of the last block; grows from 0
         identity_start=True, # untrained, it is a layer norm and nothing else (but for the embedding)
+        residual=False, # add the input to the output
+        blocks=None, # those of another part, to share its weights (they stay that part's own); None makes new ones
     ):
         super().__init__()
         if group not in GROUPS: raise ValueError(f'tokens are grouped by {list(GROUPS)}, not {group!r}')
-        self.group = group
-        self.embed = (TimeEmbedding if group == 'temporal' else ViewEmbedding)(dim, length) if embed else nn.Identity()
-        self.blocks = nn.ModuleList(RelationBlock(dim, heads, mlp_ratio, drop_path*i/max(depth-1,1), identity_start) for i in range(depth))
+        if embed not in (True, False) and (group, embed) != ('3d', 'camera'): raise ValueError(f"embed is True or False, or 'camera' for the views, not {embed!r} for {group}")
+        self.group, self.by_camera, self.residual = group, embed == 'camera', residual
+        self.embed = CameraEmbedding(dim) if self.by_camera else (TimeEmbedding if group == 'temporal' else ViewEmbedding)(dim, length) if embed else nn.Identity()
+        rates = [drop_path*i/max(depth-1, 1) for i in range(depth)]
+        self.blocks = tuple(blocks) if blocks else nn.ModuleList(RelationBlock(dim, heads, mlp_ratio, r, identity_start) for r in rates)   # a tuple's are nobody's twice
         self.norm = nn.LayerNorm(dim, eps=1e-6)
 
-    def forward(self,
-        z, # tokens (b, v, t, c)
-        present=None, # bool (b, v, t), False where an image is missing; or None
-    ):
-        "Tokens (b, v, t, c). What stands in the place of a missing image, NaN too, changes nothing."
-        b, v, t, _ = z.shape
-        if present is not None:
-            z, present = z.masked_fill(~present[...,None], 0.), rearrange(present, f'b v t -> {GROUPS[self.group][:-2]}')
-        x = self.embed(rearrange(z, f'b v t c -> {GROUPS[self.group]}'))
-        for block in self.blocks: x = block(x, present)
-        return rearrange(self.norm(x), f'{GROUPS[self.group]} -> b v t c', b=b, v=v, t=t)
+# %% ../../nbs/35_layers.relation.ipynb #88b9a9e3
+@patch
+def forward(self: RelationTransformer,
+    z, # tokens (b, v, t, c)
+    present=None, # bool (b, v, t), False where an image is missing; or None
+    geometry=None, # (b, v, t, 16), where each crop looks; needed with embed='camera'
+):
+    "Tokens (b, v, t, c). What stands in the place of a missing image, NaN too, changes nothing."
+    (b, v, t, _), to = z.shape, GROUPS[self.group]
+    if present is not None: z = z.masked_fill(~present[...,None], 0.)
+    kept = None if present is None else rearrange(present, f'b v t -> {to[:-2]}')
+    x = rearrange(z, f'b v t c -> {to}')
+    x = self.embed(x, self._grouped(geometry, present)) if self.by_camera else self.embed(x)
+    for block in self.blocks: x = block(x, kept)
+    x = rearrange(self.norm(x), f'{to} -> b v t c', b=b, v=v, t=t)
+    return z + x if self.residual else x
 
-    def load_timm(self,
-        vit, # a timm vision transformer (an nn.Module), or its state dict
-    ):
-        "Takes the first blocks, and the last layer norm, of a ViT. Raises ValueError when widths or depth do not fit."
-        state = vit if isinstance(vit, dict) else vit.state_dict()
-        own = {k: v for k,v in self.state_dict().items() if k.startswith(('blocks.', 'norm.'))}
-        missing = [k for k in own if k not in state]
-        wrong = [k for k in own if k in state and state[k].shape != own[k].shape]
-        if missing or wrong:
-            k = (missing or wrong)[0]
-            raise ValueError(f'these weights do not fit the relations: {k} is {tuple(state[k].shape) if k in state else "not there"}, wanted {tuple(own[k].shape)}; '
-                             'ViT-B has 768 channels, 12 blocks of 12 heads and an MLP ratio of 4 (relation_heads=12, relation_mlp=4)')
-        self.load_state_dict({k: state[k] for k in own}, strict=False)
-        return self
+@patch
+def _grouped(self: RelationTransformer, geometry, present):
+    if geometry is None: return None
+    return rearrange(geometry if present is None else geometry.masked_fill(~present[...,None], 0.), f'b v t c -> {GROUPS[self.group]}')
+
+# %% ../../nbs/35_layers.relation.ipynb #b3ff1cc5
+_VIT_HEADS = {192: 3, 384: 6, 768: 12, 1024: 16}   # published ViTs have 64 channels a head; a state dict does not say
+
+@patch
+def load_timm(self: RelationTransformer,
+    vit, # a timm vision transformer (an nn.Module), or its state dict
+):
+    "Takes the first blocks, and the last layer norm, of a ViT. Raises ValueError when widths, depth or heads do not fit."
+    state = vit if isinstance(vit, dict) else vit.state_dict()
+    own = {k: v for k,v in self.state_dict().items() if k.startswith(('blocks.', 'norm.'))}
+    missing = [k for k in own if k not in state]
+    wrong = [k for k in own if k in state and state[k].shape != own[k].shape]
+    hint = 'ViT-B has 768 channels, 12 blocks of 12 heads and an MLP ratio of 4 (relation_heads=12, relation_mlp=4)'
+    if missing or wrong:
+        k = (missing or wrong)[0]
+        raise ValueError(f'these weights do not fit the relations: {k} is {tuple(state[k].shape) if k in state else "not there"}, wanted {tuple(own[k].shape)}; {hint}')
+    heads, mine = _VIT_HEADS.get(len(self.norm.weight)) if isinstance(vit, dict) else vit.blocks[0].attn.num_heads, self.blocks[0].attn.heads
+    if heads not in (None, mine): raise ValueError(f'these weights are of {heads} heads and the relations have {mine}, which would cut their channels in other places; {hint}')
+    self.load_state_dict({k: state[k] for k in own}, strict=False)
+    return self

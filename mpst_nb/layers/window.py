@@ -9,7 +9,7 @@ __all__ = ['RESIDUALS', 'window_partition', 'window_reverse', 'shift_mask', 'Lay
 # %% ../../nbs/32_layers.window.ipynb #05702d37
 import torch, torch.nn as nn, torch.nn.functional as F
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, wraps
 from einops import rearrange
 from fastcore.basics import patch
 from .patch import PatchMerging, cell_order, rows
@@ -75,7 +75,16 @@ class Layout:
         order = torch.full((b, self.order.shape[-1]), k, device=places.device).scatter_(1, back, torch.arange(k, device=places.device).expand(b, k))
         return Layout(self.window, order, back, self.mask, False)
 
-@lru_cache(maxsize=256)
+# %% ../../nbs/32_layers.window.ipynb #1bc25159
+def _constant(f):
+    "Keeps what a function of sizes gives. Its tensors serve every caller: made outside inference mode, on the CPU."
+    @lru_cache(maxsize=256)
+    @wraps(f)
+    def kept(*args, **kwargs):
+        with torch.inference_mode(False), torch.device('cpu'): return f(*args, **kwargs)
+    return kept
+
+@_constant
 def window_layout(
     h, # rows of the map
     w, # columns of the map
@@ -120,7 +129,7 @@ def draw_windows(
     return ax
 
 # %% ../../nbs/32_layers.window.ipynb #3491e928
-@lru_cache(maxsize=64)
+@_constant
 def relative_index(
     size, # (rows, columns) of a window
     window, # side of the largest window, which the table was made for
@@ -132,7 +141,7 @@ def relative_index(
 
 # %% ../../nbs/32_layers.window.ipynb #0ddcd9cc
 class WindowAttention(nn.Module):
-    "Multi-head self-attention inside windows: the W-MSA and SW-MSA of Eq. 6 and 8, with the relative position bias of Swin."
+    "Multi-head self-attention inside windows: the W-MSA and SW-MSA of Eq. 6 and 8, with the relative position bias of Swin. Raises ValueError when the heads do not divide the channels."
     def __init__(self,
         dim, # channels c
         window=7, # side of a window, tokens
@@ -176,6 +185,7 @@ def forward(self: WindowAttention,
     if not layout.full: out = rows(out, layout.back, layout.order)
     return (self.proj(out), self.drawn(q, k, layout)) if scored else self.proj(out)
 
+# %% ../../nbs/32_layers.window.ipynb #b269b78c
 @patch
 def _fused(self: WindowAttention, q, k, v, bias):
     b, n, h, m, d = q.shape
@@ -220,17 +230,18 @@ class MLP(nn.Sequential):
         super().__init__()
         self.fc1, self.act, self.fc2 = nn.Linear(dim, int(dim*ratio)), nn.GELU(), nn.Linear(int(dim*ratio), dim)
 
+# %% ../../nbs/32_layers.window.ipynb #9b0686c5
 RESIDUALS = 'figure', 'printed'
 
 class WindowBlock(nn.Module):
-    "Half of Fig. 3a: attention in (shifted) windows and an MLP, Eq. 6-7 or 8-9."
+    "Half of Fig. 3a: attention in (shifted) windows and an MLP, Eq. 6-7 or 8-9. Raises ValueError for a wiring that is not known."
     def __init__(self,
         dim, # channels c
         heads, # heads of the attention
         window=7, # side of a window, tokens
         shifted=False, # SW-MSA (True) or W-MSA
         mlp_ratio=4, # hidden channels of the MLP as a multiple of c
-        drop_path=0., # stochastic depth
+        drop_path=0., # stochastic depth, of the layers that a residual passes by
         residual='figure', # 'figure': Fig. 3a and Eq. 7; 'printed': Eq. 6, 8 and 9 to the letter
     ):
         super().__init__()
@@ -239,22 +250,26 @@ class WindowBlock(nn.Module):
         self.norm1, self.attn = nn.LayerNorm(dim), WindowAttention(dim, window, heads)
         self.norm2, self.mlp, self.drop = nn.LayerNorm(dim), MLP(dim, mlp_ratio), DropPath(drop_path)
 
-    def forward(self,
-        x, # tokens (b, n, c), as WindowAttention wants them
-        layout, # Layout of this block's windows
-        scored=False, # also return what each token draws, see `WindowAttention.drawn`
-    ):
-        "Tokens (b, n, c); if scored, also the attention (b, n) that each token draws."
-        printed, z = self.residual == 'printed', self.norm1(x)
-        z = self.attn(z + x if printed else z, layout, scored)
-        z, scores = z if scored else (z, None)
-        x = self.drop(z) if printed else x + self.drop(z)                                                            # Eq. 6, 8
-        x = self.drop(self.mlp(self.norm2(x) + x)) if printed and self.shifted else x + self.drop(self.mlp(self.norm2(x)))   # Eq. 9, 7
-        return (x, scores) if scored else x
+# %% ../../nbs/32_layers.window.ipynb #0524b40b
+@patch
+def forward(self: WindowBlock,
+    x, # tokens (b, n, c), as WindowAttention wants them
+    layout, # Layout of this block's windows
+    scored=False, # also return what each token draws, see `WindowAttention.drawn`
+):
+    "Tokens (b, n, c); if scored, also the attention (b, n) that each token draws."
+    printed, z = self.residual == 'printed', self.norm1(x)
+    z = self.attn(z + x if printed else z, layout, scored)
+    z, scores = z if scored else (z, None)
+    z = z if printed else x + self.drop(z)                  # Eq. 6 and 8
+    y = self.norm2(z)
+    if printed and self.shifted: z = self.mlp(y + z)        # Eq. 9
+    else: z = z + self.drop(self.mlp(y))                    # Eq. 7
+    return (z, scores) if scored else z
 
 # %% ../../nbs/32_layers.window.ipynb #41571bfa
 class Stage(nn.Module):
-    "Patch merging (not in the first stage), then blocks W-MSA, SW-MSA, W-MSA, ... (Fig. 3a)."
+    "Patch merging (not in the first stage), then blocks W-MSA, SW-MSA, W-MSA, ... (Fig. 3a). Raises ValueError for a wiring that is not known, or heads that do not divide the channels."
     def __init__(self,
         dim, # channels c of this stage
         depth, # blocks
@@ -269,34 +284,11 @@ class Stage(nn.Module):
         self.window, self.merge = window, merge
         self.blocks = nn.ModuleList(WindowBlock(dim, heads, window, i % 2 == 1, mlp_ratio, drop_path[i] if len(drop_path) else 0., residual) for i in range(depth))
 
-    def forward(self,
-        x, # tokens (b, n, c) in raster order, or a set (b, k, c) in `cell_order` where this stage merges
-        h, # rows of the map, after merging
-        w, # columns of the map, after merging
-        places=None, # raster places (b, k) of the tokens of a set, before merging; None for a whole map
-        scored=False, # also return the attention that each token draws in the last block
-    ):
-        "Tokens (b, n, c) in raster order, or a set in its own; its places (b, k) now, or None; and the scores (b, n), or None."
-        if self.merge:
-            if places is None: x = _reorder(x, _raster(4*h*w, x.device), _cells(2*h, 2*w, x.device))
-            else: places = places[:,::4]//(4*w)*w + places[:,::4] % (2*w)//2
-            x = self.merge(x)
-        lays = [window_layout(h, w, self.window, s, x.device) for s in (False, True)]
-        whole = places is None and lays[0].full
-        if not whole: lays = [l.expand(len(x)) if places is None else l.subset(places) for l in lays]
-        now, scores = _raster(h*w, x.device), None   # order of x as it stands, and where each token is
-        for i, block in enumerate(self.blocks, 1):
-            lay, last = lays[block.shifted], scored and i == len(self.blocks)
-            if whole: x, now = _reorder(x, now, (lay.order, lay.back)), (lay.order, lay.back)
-            x = block(x, lay, last)
-            if last: x, scores = x
-        if not whole: return x, places, scores
-        return _reorder(x, now, _raster(h*w, x.device)), None, scores if scores is None else scores[:,now[1]]
+# %% ../../nbs/32_layers.window.ipynb #3fc0a4ae
+@_constant
+def _raster(n, device): return 2*(torch.arange(n).to(device),)
 
-@lru_cache(maxsize=64)
-def _raster(n, device): return 2*(torch.arange(n, device=device),)
-
-@lru_cache(maxsize=64)
+@_constant
 def _cells(h, w, device):
     order = cell_order(h, w).flatten().to(device)
     return order, order.argsort()
@@ -304,3 +296,29 @@ def _cells(h, w, device):
 def _reorder(x, now, then):
     "Tokens x in the order `now` (order, back) to the order `then`."
     return x if now is then else rows(x, now[1][then[0]], then[1][now[0]])
+
+# %% ../../nbs/32_layers.window.ipynb #ff9e77de
+@patch
+def forward(self: Stage,
+    x, # tokens (b, n, c) in raster order, or a set (b, k, c) in `cell_order` where this stage merges
+    h, # rows of the map, after merging
+    w, # columns of the map, after merging
+    places=None, # raster places (b, k) of the tokens of a set, before merging; None for a whole map
+    scored=False, # also return the attention that each token draws in the last block
+):
+    "Tokens (b, n, c) in raster order, or a set in its own; its places (b, k) now, or None; and the scores (b, n), or None."
+    if self.merge:
+        if places is None: x = _reorder(x, _raster(4*h*w, x.device), _cells(2*h, 2*w, x.device))
+        else: places = places[:,::4]//(4*w)*w + places[:,::4] % (2*w)//2
+        x = self.merge(x)
+    lays = [window_layout(h, w, self.window, s, x.device) for s in (False, True)]
+    whole = places is None and lays[0].full
+    if not whole: lays = [l.expand(len(x)) if places is None else l.subset(places) for l in lays]
+    now, scores = _raster(h*w, x.device), None   # order of x as it stands, and where each token is
+    for i, block in enumerate(self.blocks, 1):
+        lay, last = lays[block.shifted], scored and i == len(self.blocks)
+        if whole: x, now = _reorder(x, now, (lay.order, lay.back)), (lay.order, lay.back)
+        x = block(x, lay, last)
+        if last: x, scores = x
+    if not whole: return x, places, scores
+    return _reorder(x, now, _raster(h*w, x.device)), None, scores if scores is None else scores[:,now[1]]

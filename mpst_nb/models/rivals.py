@@ -7,21 +7,19 @@ __all__ = ['RIVALS', 'RivalConfig', 'rival_config', 'ViTTrunk', 'hrnet_layout', 
            'Rival', 'create_rival', 'load_trunk']
 
 # %% ../../nbs/41_models.rivals.ipynb #cfcea049
-import warnings
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn as nn
 import torch.nn.functional as F
 import timm
+from fastcore.basics import patch
 from huggingface_hub import PyTorchModelHubMixin
-from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
-from safetensors.torch import load_file
 from timm.models.hrnet import HighResolutionNet
 
 from ..core import MpstError, choose, profile as get_profile
+from .detector import check_frames, check_mean_pose, count_flops, create_model, read_weights, timm_state
 
 # %% ../../nbs/41_models.rivals.ipynb #47a04aee
 @dataclass
@@ -75,44 +73,57 @@ def rival_config(
 
 # %% ../../nbs/41_models.rivals.ipynb #b2d607a0
 class ViTTrunk(nn.Module):
-    "timm's vision transformer; gives pooled features (n, dim) or, for heat maps, patch features (n, dim, h/patch, w/patch)."
+    "timm's vision transformer, for images of any size."
     mean, std = (.5, .5, .5), (.5, .5, .5)   # what timm's published ViT weights expect
 
-    def __init__(self, config: RivalConfig):
+    def __init__(self,
+        config: RivalConfig, # of the family 'vit'
+    ):
         super().__init__()
         c = self.config = config
         self.net = timm.models.VisionTransformer(img_size=c.size, patch_size=c.patch, embed_dim=c.dim, depth=c.depth, num_heads=c.heads,
                                                  num_classes=0, dynamic_img_size=True, dynamic_img_pad=True)
         self.dim, self.stride = c.dim, c.patch
 
-    def forward(self, images):  # (n, 3, h, w), normalised
+    def forward(self,
+        images, # (n, 3, h, w), normalised; padded at the right and at the bottom to a multiple of the patch
+    ):
+        "Pooled features (n, dim) for a regression; for heat maps the features of the patches (n, dim, h/patch, w/patch)."
         x = self.net.forward_features(images)           # (n, 1 + patches, dim)
         if self.config.head == 'regression': return x[:, 0] if self.config.pool == 'token' else x[:, 1:].mean(1)
         h, w = (-(-s//self.stride) for s in images.shape[-2:])
         return x[:, 1:].transpose(1, 2).unflatten(2, (h, w))
 
 # %% ../../nbs/41_models.rivals.ipynb #13e075de
-def hrnet_layout(c: RivalConfig) -> dict:
-    "timm's description of an HRNet with the sizes of `c`."
+def hrnet_layout(
+    c: RivalConfig, # of the family 'hrnet'
+) -> dict:
+    "timm's description of an HRNet with these sizes."
     stage = lambda modules, branches: dict(num_modules=modules, num_branches=branches, block_type='BASIC', num_blocks=(c.blocks,)*branches,
                                            num_channels=tuple(c.width*2**i for i in range(branches)), fuse_method='SUM')
     return dict(stem_width=c.stem, stage2=stage(c.modules[0], 2), stage3=stage(c.modules[1], 3), stage4=stage(c.modules[2], 4),
                 stage1=dict(num_modules=1, num_branches=1, block_type='BOTTLENECK', num_blocks=(c.stage1,), num_channels=(c.bottleneck,), fuse_method='SUM'))
 
+# %% ../../nbs/41_models.rivals.ipynb #6a946c5a
 class HRNetTrunk(nn.Module):
-    "timm's HRNet down to its finest branch: features (n, width, h/4, w/4), pooled to (n, width) for regression."
+    "timm's HRNet down to its finest branch."
     mean, std = (.485, .456, .406), (.229, .224, .225)   # ImageNet's, as timm's HRNet weights expect
     stride = 4
 
-    def __init__(self, config: RivalConfig):
+    def __init__(self,
+        config: RivalConfig, # of the family 'hrnet'
+    ):
         super().__init__()
         self.config, self.dim = config, config.width
         self.net = HighResolutionNet(hrnet_layout(config), head='')
         self.net.stage4[-1].fuse_layers = self.net.stage4[-1].fuse_layers[:1]   # the coarser branches end here
 
-    def forward(self, images):  # (n, 3, h, w), normalised, sides divisible by 32
+    def forward(self,
+        images, # (n, 3, h, w), normalised, sides divisible by 32
+    ):
+        "Features (n, width, h/4, w/4), or their mean (n, width) for a regression. Raises ValueError for other sides."
         if any(s % 32 for s in images.shape[-2:]): raise ValueError(f"HRNet halves its image five times: sides {tuple(images.shape[-2:])} must be multiples of 32 px.")
-        x = self.net.forward_features(images.contiguous(memory_format=torch.channels_last))[0]   # channels last: a quarter faster on a CPU
+        x = self.net.forward_features(images.contiguous(memory_format=torch.channels_last))[0]   # channels last is faster on a CPU
         return x.mean((2, 3)) if self.config.head == 'regression' else x
 
 # %% ../../nbs/41_models.rivals.ipynb #3e922be5
@@ -122,7 +133,7 @@ def gaussian_maps(
     stride,       # px a cell
     sigma=2.,     # cells
 ):
-    "Training targets (n, j, h, w): exp(-d²/2σ²) of each cell centre's distance to the joint, which may lie between cells."
+    "Training targets (n, j, h, w): exp(-d²/2σ²) of each cell centre's distance d to the joint, which may lie between cells."
     cell = joints/stride - .5
     along = lambda c, n: torch.exp(-(torch.arange(n, device=c.device, dtype=c.dtype) - c[..., None])**2/(2*sigma**2))
     return along(cell[..., 1], shape[0])[..., :, None]*along(cell[..., 0], shape[1])[..., None, :]
@@ -137,6 +148,7 @@ def _neighbours(maps):
     pair = lambda a, b: torch.stack([a, b], -1)
     return pair(x, y).to(maps.dtype), pair(at(-1, 0), at(0, -1)), pair(at(0, 0), at(0, 0)), pair(at(1, 0), at(0, 1))
 
+# %% ../../nbs/41_models.rivals.ipynb #4ae7958b
 def decode_maps(
     maps,            # (n, j, h, w)
     stride,          # px a cell
@@ -158,8 +170,10 @@ def decode_maps(
 
 # %% ../../nbs/41_models.rivals.ipynb #ce1d1a74
 class Rival(nn.Module, PyTorchModelHubMixin):
-    "A network of Table I: each image on its own, joints by regression or heat maps (IV-C)."
-    def __init__(self, config: RivalConfig):
+    "A network of Table I: each image on its own, joints by regression or heat maps (IV-C). Raises MpstError for an unknown family or head."
+    def __init__(self,
+        config: RivalConfig, # its sizes
+    ):
         super().__init__()
         if isinstance(config, dict): config = RivalConfig(**config)   # as read back from a saved config.json
         c = self.config = replace(config, modules=tuple(config.modules))
@@ -170,37 +184,64 @@ class Rival(nn.Module, PyTorchModelHubMixin):
         nn.init.constant_(self.head.bias, .5 if c.head == 'regression' else 0.)   # a regression starts in the middle of the crop
         for name in ('mean', 'std'): self.register_buffer(name, torch.tensor(getattr(self.trunk, name)).view(3, 1, 1), persistent=False)
 
-    def raw(self,
-        frames,   # (b, v, t, h, w, 3), uint8 or 0..1
-        chunk=64, # images at a time when no gradient is wanted: less memory
-    ):
-        "What the head gives: (n, 2j) in units of the crop, or maps (n, j, h/4, w/4); n = b·v·t."
-        images = frames.flatten(0, 2).permute(0, 3, 1, 2)
-        normal = lambda x: ((x.to(self.mean.dtype)/255 if x.dtype == torch.uint8 else x) - self.mean)/self.std
-        return torch.cat([self.head(self.trunk(normal(x))) for x in (images.split(chunk) if not torch.is_grad_enabled() else [images])])
+# %% ../../nbs/41_models.rivals.ipynb #c8b2974c
+@patch
+def raw(self: Rival,
+    frames,   # (b, v, t, h, w, 3), uint8 or 0..1
+    chunk=64, # images at a time when no gradient is wanted: less memory
+):
+    "What the head gives: (n, 2j) in units of the crop, or maps (n, j, h/4, w/4); n = b·v·t. Raises ValueError for frames of another layout, or sides that HRNet cannot halve."
+    check_frames(frames)
+    images = frames.flatten(0, 2).permute(0, 3, 1, 2)
+    normal = lambda x: ((x.to(self.mean.dtype)/255 if x.dtype == torch.uint8 else x) - self.mean)/self.std
+    return torch.cat([self.head(self.trunk(normal(x))) for x in (images.split(chunk) if not torch.is_grad_enabled() else [images])])
 
-    def decode(self, raw, frames):
-        "What `raw` gave, as joints (b, v, t, j, 2) in crop px."
-        c, (h, w) = self.config, frames.shape[3:5]
-        if c.head == 'regression': xy = raw.unflatten(1, (c.joints, 2))*raw.new_tensor([w, h])
-        else: xy = decode_maps(raw, self.trunk.stride, 'integral' if c.head == 'integral' else c.decode)
-        return xy.unflatten(0, frames.shape[:3])
+# %% ../../nbs/41_models.rivals.ipynb #7aec26b5
+@patch
+def decode(self: Rival,
+    raw,    # as `raw` gives it
+    frames, # (b, v, t, h, w, 3) that it came from
+):
+    "Joints (b, v, t, j, 2) in crop px."
+    c, s = self.config, self.trunk.stride
+    h, w = (-(-n//s)*s for n in frames.shape[3:5])               # with the trunk's padding
+    if c.head == 'regression': xy = raw.unflatten(1, (c.joints, 2))*raw.new_tensor([w, h])
+    else: xy = decode_maps(raw, s, 'integral' if c.head == 'integral' else c.decode)
+    return xy.unflatten(0, frames.shape[:3])
 
-    def forward(self, frames, present=None): return self.decode(self.raw(frames), frames)
+@patch
+def forward(self: Rival,
+    frames,       # (b, v, t, h, w, 3), uint8 or 0..1
+    present=None, # bool (b, v, t); accepted and not used, since no image hears of another
+):
+    "Joints (b, v, t, j, 2) in crop px. Raises what `raw` raises."
+    return self.decode(self.raw(frames), frames)
 
-    def loss(self,
-        batch, # dict with frames, joints2d (b, v, t, j, 2) crop px and, if views may be missing, present (b, v, t)
-    ):
-        "Dict with 'loss': mean squared error of the coordinates in units of the crop, or of the heat maps for `head='heatmap'`."
-        frames, true = batch['frames'], batch['joints2d']
-        raw, seen = self.raw(frames), torch.isfinite(true).all(-1)
-        if batch.get('present') is not None: seen = seen & batch['present'][..., None]
-        true = torch.where(seen[..., None], true, 0.)
-        if self.config.head == 'heatmap':
-            target = gaussian_maps(true.flatten(0, 2), raw.shape[2:], self.trunk.stride, self.config.sigma)
-            error = ((raw - target)**2).mean((2, 3)).view(seen.shape)
-        else: error = (((self.decode(raw, frames) - true)/frames.shape[4])**2).mean(-1)
-        return dict(loss=(error*seen).sum()/seen.sum().clamp_min(1))
+# %% ../../nbs/41_models.rivals.ipynb #b42554c4
+@patch
+def loss(self: Rival,
+    batch, # dict with frames, joints2d (b, v, t, j, 2) crop px and, if views may be missing, present (b, v, t)
+):
+    "Dict with 'loss': mean squared error of the coordinates in units of the crop, or of the heat maps for `head='heatmap'`. Raises what `raw` raises."
+    frames, true = batch['frames'], batch['joints2d']
+    raw, seen = self.raw(frames), torch.isfinite(true).all(-1)
+    if batch.get('present') is not None: seen = seen & batch['present'][..., None]
+    true = torch.where(seen[..., None], true, 0.)
+    if self.config.head == 'heatmap':
+        target = gaussian_maps(true.flatten(0, 2), raw.shape[2:], self.trunk.stride, self.config.sigma)
+        error = ((raw - target)**2).mean((2, 3)).view(seen.shape)
+    else: error = (((self.decode(raw, frames) - true)/frames.shape[4])**2).mean(-1)
+    return dict(loss=(error*seen).sum()/seen.sum().clamp_min(1))
+
+@patch
+@torch.no_grad()
+def start_from_mean(self: Rival,
+    mean_pose, # (j, 2), joints in units of the crop
+):
+    "Sets the bias of a regression to a mean pose, so that training need not learn it, and returns the network. Heat maps have no such bias and stay as they are. Raises ValueError for another shape, or joints that are not numbers."
+    pose = check_mean_pose(mean_pose, self.config.joints)
+    if self.config.head == 'regression': self.head.bias.copy_(pose.flatten())
+    return self
 
 # %% ../../nbs/41_models.rivals.ipynb #c4804eb2
 def create_rival(
@@ -209,7 +250,7 @@ def create_rival(
     pretrained=False,       # True: timm's weights from the hub cache or the hub; or the path of a file with them
     **overrides,            # fields of `RivalConfig`
 ) -> Rival:
-    "A rival by name, with random weights unless asked; raises `MpstError` for unknown names."
+    "A rival by name, with random weights unless asked; raises `MpstError` for unknown names, and for weights that do not fit."
     model = Rival(rival_config(name, profile, **overrides))
     if pretrained: load_trunk(model, pretrained)
     return model
@@ -219,25 +260,14 @@ def load_trunk(
     model: Rival, # at published sizes
     source=True,  # True: timm's weights by name, from the hub cache or the hub; or a path to .safetensors, .pth or .bin
 ) -> Rival:
-    "Fill the trunk with a timm model's weights; raises `MpstError` for a missing file or other shapes; warns and leaves the random weights if the hub is out of reach."
+    "Fill the trunk with a timm model's weights; raises `MpstError` for a missing or broken file or other shapes; warns and leaves the random weights if the hub is out of reach."
     c = model.config
-    if source is True:
-        if not c.timm: raise MpstError("there are published weights for the published sizes only: use profile='paper', or give the path of a file.")
-        try: state = timm.create_model(c.timm, pretrained=True, **(dict(img_size=c.size) if c.family == 'vit' else {})).state_dict()
-        except (LocalEntryNotFoundError, OfflineModeIsEnabled, HfHubHTTPError, OSError) as e:
-            warnings.warn(f"the weights of timm's {c.timm} are neither in the hub cache nor within reach ({type(e).__name__}); this rival keeps random weights. "
-                          "Where there is a connection, download them and pass the file: create_rival(..., pretrained='model.safetensors').")
-            return model
-    else: state = _read_weights(source)
+    if source is True and not c.timm: raise MpstError("there are published weights for the published sizes only: use profile='paper', or give the path of a file.")
+    state = timm_state(c.timm, **(dict(img_size=c.size) if c.family == 'vit' else {})) if source is True else read_weights(source)
+    if state is None: return model
     own = model.trunk.net.state_dict()
     wrong = [k for k in own if k not in state or state[k].shape != own[k].shape]
     if wrong: raise MpstError(f"{'timm' if source is True else source}: {len(wrong)} of {len(own)} tensors are missing or of another shape, the first {wrong[0]!r}; "
                               f"these are not the weights of {c.timm or 'this rival'}.")
     model.trunk.net.load_state_dict({k: state[k] for k in own})
     return model
-
-def _read_weights(path):
-    "A state dict from a safetensors or torch file, read without running code from it."
-    path = Path(path)
-    if not path.is_file(): raise MpstError(f"{path}: no such file of weights.")
-    return load_file(path) if path.suffix == '.safetensors' else torch.load(path, map_location='cpu', weights_only=True)
