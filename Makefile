@@ -5,7 +5,7 @@ CORES   ?= $(shell $(PYTHON) -c "import os; print(os.cpu_count())")
 BIN      = .venv/bin
 DONE     = .venv/.installed
 
-.PHONY: reproduce plan report test lab sample install clean-runs
+.PHONY: reproduce plan report keep test lab sample install
 
 reproduce: $(DONE)      ## the whole paper in one profile: data, trainings, tables, figures, claims, report
 	$(BIN)/mpst reproduce --profile $(PROFILE) --cores $(CORES)
@@ -15,6 +15,9 @@ plan: $(DONE)           ## what `make reproduce` would still run
 
 report: $(DONE)         ## the report again, from the records there are
 	$(BIN)/mpst report --profile $(PROFILE)
+
+keep: $(DONE)           ## copy the profile's finished runs, small, to data/results
+	$(BIN)/mpst keep --profile $(PROFILE)
 
 test: $(DONE)           ## every notebook's checks, then the tests that notebooks cannot say
 	$(BIN)/nbdev_test --n_workers 2 --timing

@@ -1,20 +1,20 @@
 # The graph of the paper. The steps and what they need are listed, explained and tested in nbs/54_plan.ipynb; this file runs them.
-#   snakemake --cores 2 --config profile=quick        (`make reproduce` does this, and shows progress)
+#   snakemake --cores 2 --config profile=quick        (`make reproduce` does this, and shows progress; seeds=0,1 runs some seeds only)
 import shlex, sys
 from mpst_nb.plan import paper_plan, step_log
 
 PROFILE = config.get("profile", "quick")
 PARTIAL = bool(int(config.get("partial", 0)))  # tables from whatever is there, when a run has failed
-STEPS = paper_plan(PROFILE)
+SEEDS = [int(s) for s in str(config["seeds"]).split(",")] if "seeds" in config else None
+STEPS = paper_plan(PROFILE, SEEDS)
 
 rule all:
     input: [str(s.target) for s in STEPS] if not PARTIAL else [str(s.target) for s in STEPS if s.notebook == "report"]
 
 for i, step in enumerate(STEPS):
-    drawn = step.notebook not in ("data", "train", "lift", "bench")
     rule:
         name: f"step_{i:03d}_{step.notebook}"
-        input: [str(n.target) for n in step.needs if not PARTIAL or (drawn and n.notebook not in ("data", "train", "lift", "bench"))]
+        input: [str(n.target) for n in step.needs if not PARTIAL or (step.drawn and n.drawn)]
         output: str(step.target)
         log: str(step_log(step))
         threads: step.threads

@@ -23,11 +23,13 @@ setup(
     keywords=cfg["keywords"],
     classifiers=["Programming Language :: Python :: 3", "Intended Audience :: Science/Research"],
     packages=find_packages(include=["mpst_nb", "mpst_nb.*"]),
-    include_package_data=True,
+    package_data={"mpst_nb": ["templates/*"]},  # pages and style sheets: the one part of the package that no notebook exports
     python_requires=">=" + cfg["min_python"],
     install_requires=cfg["requirements"].split(),
     extras_require={"dev": cfg["dev_requirements"].split()},
     entry_points={
+        # `mpst`, and a `papermill` of our own: papermill's command, which in a terminal also does without an output path for a notebook of this
+        # project (see nbs/60_cli). pip installs papermill, a requirement, before this package, so that this script is the one that stays.
         "console_scripts": cfg["console_scripts"].split(),
         "nbdev": [f"{cfg['lib_name']}={cfg['lib_name']}._modidx:d"],
     },

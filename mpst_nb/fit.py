@@ -18,12 +18,13 @@ import numpy as np
 import pandas as pd
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from accelerate.utils import set_seed
 from torch import nn
 from tqdm import tqdm
 
 from .core import *
-from .camera import apply_affine, invert_affine
+from .camera import apply_affine, crop_geometry, invert_affine
 from .data.clips import Augment, ClipSampler, cover
 from .metrics import evaluate_2d
 
@@ -41,8 +42,9 @@ class FitConfig:
     unit: float = 224.             # side of a crop in the loss: the authors' code has px of a 224 crop, where the cut at 5 acts in every step; 1 is units of the crop
     augment: dict = field(default_factory=dict)  # fields of `Augment`
     drop_views: float = 0.         # share of clips that lose one view or more
+    views: int|None = None         # cameras of a clip that are seen in training, drawn anew for each; None: all
     held_out: tuple = ('S8', ('Walking', 'Sitting', 'Phoning'))  # a subject and its actions that are watched, not trained on
-    watch: int = 10                # how often they are looked at
+    watch: int = 10                # how often they are looked at, once at least
     keep_every: float = 60.        # seconds between checkpoints
     frozen: bool = False           # relations on the tokens of a spatial module that stays as the baseline left it
     copies: int = 0                # further passes of tokens, each with its own augmentation
@@ -72,12 +74,13 @@ def optimizer_groups(
 # %% ../nbs/50_fit.ipynb #3b89f503
 def predict_batch(
     model,
-    batch: dict, # with frames (b, v, t, h, w, 3), or tokens (b, v, t, c); and perhaps present (b, v, t)
+    batch: dict, # with frames (b, v, t, h, w, 3), or tokens (b, v, t, c); and perhaps present (b, v, t) and geometry (b, v, t, 16)
 ):
     "Joints (b, v, t, j, 2) in units of the crop."
-    if 'tokens' in batch: return model.regress(model.relate(batch['tokens'], batch.get('present')))
+    known = batch.get('present'), *([batch['geometry']] if 'geometry' in batch else [])
+    if 'tokens' in batch: return model.regress(model.relate(batch['tokens'], *known))
     h, w = batch['frames'].shape[3:5]
-    return model(batch['frames'], batch.get('present'))/torch.tensor([w, h], dtype=torch.float32, device=batch['frames'].device)
+    return model(batch['frames'], *known)/torch.tensor([w, h], dtype=torch.float32, device=batch['frames'].device)
 
 def coordinate_loss(
     model,
@@ -99,26 +102,30 @@ class ImageSampler:
         config: FitConfig,
         frames=None,       # of a clip; None draws single images
         seed=0,
+        geometry=False,    # also where each crop looks, for networks with embed_3d='camera'
     ):
         views = len(store.sequence(keys[0]).cameras)
         batch = config.batch if frames is None else max(1, config.batch//(frames*views))
-        self.drop, self.seed, self.relates = config.drop_views, seed, frames is not None
+        self.drop, self.only, self.seed, self.relates = config.drop_views, config.views, seed, frames is not None
         self.images = batch*(frames*views if self.relates else 1)   # of a step
-        self.draw = ClipSampler(store, keys, batch, frames or 1, None if self.relates else 1, Augment(**config.augment), seed)
+        self.draw = ClipSampler(store, keys, batch, frames or 1, None if self.relates else 1, Augment(**config.augment), seed, geometry=geometry)
 
     def __call__(self, step):
         batch = self.draw(step)
-        out = dict(frames=batch['frames'], joints2d=batch['joints2d'], target=batch['joints2d']/batch['frames'].shape[4])
-        return out | drop_views(batch['present'], self.drop if self.relates else 0, np.random.default_rng([self.seed, step, 1]))
+        out = {n: batch[n] for n in ('frames', 'joints2d', 'geometry') if n in batch} | dict(target=batch['joints2d']/batch['frames'].shape[4])
+        return out | drop_views(batch['present'], self.drop if self.relates else 0, np.random.default_rng([self.seed, step, 1]), self.only if self.relates else None)
 
 def drop_views(
     present, # (b, v, t) bool
     share,   # of clips that lose views
     rng,     # NumPy generator
+    only=None, # leave so many views, drawn for each clip; None: all
 ) -> dict:
     "`present` with one view or more, never all, taken from a share of the clips; {} where nothing is missing."
-    if not share: return {} if present.all() else dict(present=present)
+    if not share and only is None: return {} if present.all() else dict(present=present)
     present = present.clone()
+    if only is not None:
+        for p in present: p[rng.permutation(len(p))[only:]] = False
     for b in np.flatnonzero(rng.random(len(present)) < share):
         there = np.flatnonzero(present[b].any(1))
         if len(there) > 1: present[b, rng.permutation(there)[:rng.integers(1, len(there))]] = False
@@ -128,13 +135,13 @@ def drop_views(
 class TokenSampler:
     "Batches of tokens and targets, cut from what `tokens_of` made."
     def __init__(self,
-        tokens: dict,      # key -> dict(tokens (copies, v, t, c), target (copies, v, t, j, 2), present (copies, v, t))
+        tokens: dict,      # key -> dict(tokens (copies, v, t, c), target (copies, v, t, j, 2), present (copies, v, t), geometry (copies, v, t, 16))
         keys,
         config: FitConfig,
         frames,            # of a clip
         seed=0,
     ):
-        self.frames, self.drop, self.seed = frames, config.drop_views, seed
+        self.frames, self.drop, self.only, self.seed = frames, config.drop_views, config.views, seed
         self.items = [{n: torch.as_tensor(a) for n, a in tokens[k].items()} for k in keys]
         n = np.array([i['tokens'].shape[2] for i in self.items])
         if n.min() < frames: raise MpstError(f"frames={frames} is more than {list(keys)[n.argmin()]} has ({n.min()}): use fewer frames, or longer sequences.")
@@ -143,7 +150,7 @@ class TokenSampler:
         self.images = self.batch*frames*views   # of a step
 
     def __call__(self, step):
-        rng, out = np.random.default_rng([self.seed, step]), dict(tokens=[], target=[], present=[])
+        rng, out = np.random.default_rng([self.seed, step]), {n: [] for n in self.items[0]}
         for at in rng.integers(self.starts[-1], size=self.batch):
             i = int(np.searchsorted(self.starts, at, side='right'))
             first = int(at-(self.starts[i-1] if i else 0))
@@ -151,7 +158,7 @@ class TokenSampler:
             for n in out: out[n].append(self.items[i][n][copy, :, first:first+self.frames])
         out = {n: torch.stack(a) for n, a in out.items()}
         present = out.pop('present')
-        return out | drop_views(present, self.drop, np.random.default_rng([self.seed, step, 1]))
+        return out | drop_views(present, self.drop, np.random.default_rng([self.seed, step, 1]), self.only)
 
 # %% ../nbs/50_fit.ipynb #f7d36ece
 class _Loss(nn.Module):
@@ -173,73 +180,105 @@ def drawn_ahead(
             ahead.extend(pool.submit(draw, s) for _, s in zip(range(1), steps))
             yield batch
 
+# %% ../nbs/50_fit.ipynb #b1c8afad
+@dataclass
+class _State:
+    "Where a training is."
+    step: int = 0         # steps done
+    images: int = 0       # seen
+    seconds: float = 0.   # spent
+    waited: float = 0.    # of them for data
+    curve: list = field(default_factory=list)
+    best: dict|None = None                       # the best state by `watch`
+    losses: list = field(default_factory=list)   # since the last point of the curve
+
+def _look(at, config, model, watch, lr, bar):
+    "A point of the curve; the state is kept if it is the best so far."
+    loss, at.losses = float(np.mean([float(x) for x in at.losses])), []
+    if not math.isfinite(loss): raise MpstError(f"the loss is {loss} at step {at.step}: lower the learning rate (lr={config.lr}), or look at the data of the steps before.")
+    point = dict(step=at.step, images=at.images, loss=loss, lr=lr, seconds=round(at.seconds, 1), data_share=round(at.waited/max(at.seconds, 1e-9), 3))
+    if watch:
+        model.eval(); point['eval'] = watch()
+        if at.best is None or point['eval']['MSE'] <= at.best['MSE']:
+            at.best = dict(MSE=point['eval']['MSE'], step=at.step, model={k: v.detach().cpu().clone() for k, v in model.state_dict().items()})
+    at.curve.append(point)
+    bar.set_postfix_str(f"loss {loss:.5f}, {at.images/at.seconds:.0f} images/s, data {point['data_share']:.0%}" + (f", held out {point['eval']['MSE']:.0f} px²" if watch else ''))
+
+
+# %% ../nbs/50_fit.ipynb #2458fd94
+class _Checkpoint:
+    "`last.pt` in a folder: model, optimiser and `_State` of a training that can go on."
+    def __init__(self, folder, what, model, optimizer):
+        self.file, self.model, self.optimizer = Path(folder)/'last.pt' if folder else None, model, optimizer
+        self.what = json.dumps(what, sort_keys=True)   # what the training is: another one's checkpoint is refused
+
+    def keep(self, at):
+        if self.file is None: return
+        at.losses = [float(x) for x in at.losses]
+        with atomic_path(self.file) as tmp: torch.save(dict(what=self.what, model=self.model.state_dict(), optimizer=self.optimizer.state_dict(), at=vars(at)), tmp)
+
+    def resume(self):
+        "The state that a stopped training left, with model and optimiser filled; a fresh one if there is none."
+        if self.file is None or not self.file.exists(): return _State()
+        last = torch.load(self.file, map_location='cpu', weights_only=True)
+        if last['what'] != self.what: raise MpstError(f"{self.file} is the checkpoint of another training (its settings, its network or its data differ); remove it to start afresh.")
+        self.model.load_state_dict(last['model']); self.optimizer.load_state_dict(last['optimizer'])
+        return _State(**last['at'])
+
 # %% ../nbs/50_fit.ipynb #60eec231
+def _accelerator(device):
+    "Accelerate on that device, also when the process has trained on another kind of device before."
+    if device.type == 'cuda' and device.index is not None: torch.cuda.set_device(device)
+    if AcceleratorState._shared_state and AcceleratorState().device.type != device.type: AcceleratorState._reset_state(reset_partial_state=True)
+    return Accelerator(cpu=device.type == 'cpu', mixed_precision='bf16' if device.type == 'cuda' else 'no')
+
 def fit(
-    model,
+    model,             # a network with a `config`, or any that `predict_batch` can call
     draw,              # sampler: draw(step) is a batch
     config: FitConfig,
     steps: int,        # in all
     folder=None,       # keeps `last.pt` here, and goes on from it; None keeps nothing
-    seed=0,
+    seed=0,            # of dropped paths and the like; the sampler has its own
     watch=None,        # () -> dict of figures on held-out data, `MSE` among them: the best state by it is what the model ends with
-    device='auto',
+    device='auto',     # 'auto', 'cpu', 'cuda', 'cuda:1'
     progress=True,     # a bar with loss, speed and the time left
+    data='',           # hash of the data set: a checkpoint of other data is refused
 ) -> list:
     "Train in place; the curve, a list of dicts with step, images, loss, lr, and figures of `watch`. Raises `MpstError` when the loss is not a number, or a checkpoint is another run's."
-    device = pick_device(device)
-    accelerator = Accelerator(cpu=device.type == 'cpu', mixed_precision='bf16' if device.type == 'cuda' else 'no')
+    accelerator = _accelerator(pick_device(device))
     optimizer = torch.optim.AdamW(optimizer_groups(model, config.weight_decay), lr=config.lr, fused=True)
-    bare, rank, world, main = model, accelerator.process_index, accelerator.num_processes, accelerator.is_main_process
+    rank, world, main = accelerator.process_index, accelerator.num_processes, accelerator.is_main_process
     loss_of, optimizer = accelerator.prepare(_Loss(model, config.unit), optimizer)
-    what = json.dumps([asdict(config), steps, seed, world], sort_keys=True)
-    state = _resume(folder, what, bare, optimizer) or dict(step=0, curve=[], best=None, recent=[])
-    curve, best, saved, spent, began, first = state['curve'], state['best'], time.time(), 0., time.time(), state['step']
-    every = math.ceil(steps/config.watch)
-    bar = tqdm(total=steps, initial=first, disable=not (progress and main), unit='step', mininterval=1)
-    recent, seen = list(state['recent']), 0
-    batches = drawn_ahead(draw, range(first*world+rank, steps*world, world), config.loaders)   # each process has its own
-    for step in range(first, steps):
+    kept = _Checkpoint(folder if main else None, [asdict(config), steps, seed, world, data, _settings(model)], model, optimizer)
+    at, last, began, every = kept.resume(), time.time(), time.time(), math.ceil(steps/max(1, config.watch))
+    bar = tqdm(total=steps, initial=at.step, disable=not (progress and main), unit='step', mininterval=1)
+    batches = drawn_ahead(draw, range(at.step*world+rank, steps*world, world), config.loaders)   # each process has its own
+    for step in range(at.step, steps):
         clock = time.perf_counter()
         batch = {k: v.to(accelerator.device, non_blocking=True) for k, v in next(batches).items()}
-        spent += time.perf_counter()-clock
+        at.waited += time.perf_counter()-clock
         for group in optimizer.param_groups: group['lr'] = learning_rate(config, step, steps)
         set_seed(hash((seed, step, rank)) % 2**31); loss_of.train()
         loss = loss_of(batch)
         accelerator.backward(loss)
         accelerator.clip_grad_norm_(loss_of.parameters(), config.clip_grad)
         optimizer.step(); optimizer.zero_grad()
-        recent.append(loss.detach()); bar.update(); images = world*batch['target'].shape[:3].numel(); seen += images
-        if (step+1) % every and step+1 < steps:
-            if folder and main and time.time()-saved > config.keep_every: _keep(folder, what, bare, optimizer, step+1, curve, best, recent); saved = time.time()
-            continue
-        mean = torch.stack(recent).mean().item(); recent = []
-        if not math.isfinite(mean): raise MpstError(f"the loss is {mean} at step {step+1}: lower the learning rate (lr={config.lr}), or look at the data of the last {every} steps.")
-        elapsed = time.time()-began
-        curve.append(dict(step=step+1, images=(step+1)*images, loss=mean, lr=optimizer.param_groups[0]['lr'], seconds=round(elapsed, 1), data_share=round(spent/elapsed, 3)))
-        if watch:
-            loss_of.eval(); curve[-1]['eval'] = watch()
-            if best is None or curve[-1]['eval']['MSE'] <= best['MSE']: best = dict(MSE=curve[-1]['eval']['MSE'], step=step+1, model={k: v.detach().cpu().clone() for k, v in bare.state_dict().items()})
-        bar.set_postfix_str(f"loss {mean:.5f}, {seen/elapsed:.0f} images/s, data {spent/elapsed:.0%}" + (f", held out {curve[-1]['eval']['MSE']:.0f} px²" if watch else ''))
+        at.losses.append(loss.detach()); at.images += world*batch['target'].shape[:3].numel(); at.step += 1; bar.update()
+        at.seconds, began = at.seconds+time.time()-began, time.time()
+        if at.step % every == 0 or at.step == steps: _look(at, config, model, watch, optimizer.param_groups[0]['lr'], bar)
+        elif time.time()-last > config.keep_every: kept.keep(at); last = time.time()
     bar.close(); batches.close()
-    if folder and main and steps > first: _keep(folder, what, bare, optimizer, steps, curve, best, recent)   # until the record is saved: what comes after training may fail
-    if best: bare.load_state_dict(best['model'])
-    bare.eval()
-    return curve
+    kept.keep(at)                                  # until the record is saved: what comes after training may fail
+    if at.best: model.load_state_dict(at.best['model'])
+    model.eval()
+    return at.curve
 
-# %% ../nbs/50_fit.ipynb #b1c8afad
-def _keep(folder, what, model, optimizer, step, curve, best, recent):
-    with atomic_path(Path(folder)/'last.pt') as tmp: torch.save(dict(what=what, model=model.state_dict(), optimizer=optimizer.state_dict(), step=step, curve=curve, best=best, recent=recent), tmp)
+def _settings(model): return json.loads(json.dumps(vars(model.config), default=str)) if hasattr(model, 'config') else type(model).__name__
 
-def _resume(folder, what, model, optimizer):
-    "The state that a stopped run left in `folder`, with model and optimiser filled; None if there is none."
-    file = Path(folder)/'last.pt' if folder else None
-    if file is None or not file.exists(): return None
-    last = torch.load(file, map_location='cpu', weights_only=True)
-    if last['what'] != what: raise MpstError(f"{file} is the checkpoint of another training (its settings differ); remove it to start afresh.")
-    model.load_state_dict(last['model']); optimizer.load_state_dict(last['optimizer'])
-    return last
 
 # %% ../nbs/50_fit.ipynb #59645406
+_KEPT = ('tokens', 'target', 'present', 'geometry')
+
 @torch.no_grad()
 def tokens_of(
     model,             # a Detector
@@ -251,21 +290,22 @@ def tokens_of(
     keep=None,         # folder that keeps them; None computes them anew
     progress=True,
 ) -> dict:
-    "key -> dict(tokens (1 + copies, v, t, c), target (1 + copies, v, t, j, 2) in units of the crop, present (1 + copies, v, t))."
+    "key -> dict(tokens (1 + copies, v, t, c), target (1 + copies, v, t, j, 2) in units of the crop, present (1 + copies, v, t), geometry (1 + copies, v, t, 16))."
     file = Path(keep)/f'{_token_hash(model, store, keys, augment, copies, seed)}.npz' if keep else None
     if file and file.exists():
-        with np.load(file) as z: return {k: {n: z[f'{k}/{n}'] for n in ('tokens', 'target', 'present')} for k in keys}
+        with np.load(file) as z: return {k: {n: z[f'{k}/{n}'] for n in _KEPT} for k in keys}
     device, out = next(model.parameters()).device, {}
     model.eval()
     for i, key in enumerate(tqdm(keys, desc='tokens', unit='seq', disable=not progress, mininterval=1)):
         clips = [store.clip(key, augment=augment if c else None, rng=np.random.default_rng([seed, i, c])) for c in range(1+copies)]
-        out[key] = dict(tokens=np.concatenate([model.tokens(torch.from_numpy(c.frames[None]).to(device)).cpu().numpy() for c in clips]), target=np.stack([c.joints2d/store.size for c in clips]), present=np.stack([c.present for c in clips]))
+        out[key] = dict(tokens=np.concatenate([model.tokens(torch.from_numpy(c.frames[None]).to(device)).cpu().numpy() for c in clips]), target=np.stack([c.joints2d/store.size for c in clips]), present=np.stack([c.present for c in clips]),
+            geometry=np.stack([crop_geometry(c.cameras, c.crop, store.size) for c in clips]))
     if file:
         with atomic_path(file) as tmp: np.savez(tmp, **{f'{k}/{n}': a for k, d in out.items() for n, a in d.items()})
     return out
 
 def _token_hash(model, store, keys, augment, copies, seed):
-    digest = hashlib.sha256(json.dumps(['tokens, target, present', store.hash, list(keys), copies, asdict(augment) if augment and copies else None, seed]).encode())
+    digest = hashlib.sha256(json.dumps([_KEPT, store.hash, list(keys), copies, asdict(augment) if augment and copies else None, seed]).encode())
     for n, p in model.state_dict().items():
         if n.startswith(('spatial', 'aggregate')): digest.update(n.encode()); digest.update(p.cpu().numpy().tobytes())
     return digest.hexdigest()[:16]
@@ -292,11 +332,12 @@ def predict_store(
         for part in (windows[i:i+some] for i in range(0, len(windows), some)):
             a, b = part[0][0], part[-1][0]+frames
             clip = None if tokens is not None else store.clip(key, a*step, b-a, step)
-            source, name = (tokens[key]['tokens'][0][:, a:b], 'tokens') if clip is None else (clip.frames, 'frames')
+            source = dict(frames=clip.frames) if clip else dict(tokens=tokens[key]['tokens'][0][:, a:b])
+            if getattr(model.config, 'by_camera', False): source['geometry'] = crop_geometry(clip.cameras, clip.crop, store.size) if clip else tokens[key]['geometry'][0][:, a:b]
             present = store.sequence(key).present[:, ::step][:, a:b].copy()
             if views is not None: present[[i for i in range(v) if i not in views]] = False
             windowed = lambda x: torch.from_numpy(np.stack([x[:, first-a:first-a+frames] for first, _ in part])).to(device)
-            batch = {name: windowed(source)} | ({} if present.all() else dict(present=windowed(present)))
+            batch = {n: windowed(x) for n, x in source.items()} | ({} if present.all() else dict(present=windowed(present)))
             joints += [xy[:, skip:] for xy, (_, skip) in zip(predict_batch(model, batch).float().cpu().numpy()*store.size, part)]
         out[key] = np.concatenate(joints, 1)
     return out
@@ -357,23 +398,25 @@ def seconds_per_epoch(
     keys = store.keys(subject=subject, split='train')
     views = len(store.sequence(keys[0]).cameras)
     total = store.index[store.index.key.isin(keys)].frames.sum()*views
-    draw = ImageSampler(store, keys, replace(config, batch=frames*views), frames)
+    draw = ImageSampler(store, keys, replace(config, batch=frames*views), frames, geometry=any(getattr(m.config, 'by_camera', False) for m in models.values()))
+    wait = torch.cuda.synchronize if any(next(m.parameters()).is_cuda for m in models.values()) else (lambda: None)
     optimizers = {n: torch.optim.AdamW(optimizer_groups(m, config.weight_decay), lr=0., fused=True) for n, m in models.items()}
     clock = {n: [] for n in models}
     for step in range(max(3, math.ceil((images or total)/(frames*views)))+1):
         for n, m in models.items():
             start = time.perf_counter(); m.train()
             batch = {k: v.to(next(m.parameters()).device) for k, v in draw(step).items()}
-            (m.loss(batch)['loss'] if hasattr(m, 'loss') else coordinate_loss(m, batch)).backward()
-            optimizers[n].step(); optimizers[n].zero_grad()
+            _Loss(m, config.unit)(batch).backward()
+            nn.utils.clip_grad_norm_(m.parameters(), config.clip_grad)
+            optimizers[n].step(); optimizers[n].zero_grad(); wait()
             if step: clock[n].append(time.perf_counter()-start)                    # the first one warms up
     speed = {n: frames*views/np.median(c) for n, c in clock.items()}
     return {n: dict(seconds=float(total/s), images_timed=len(clock[n])*frames*views, images_per_second=float(s)) for n, s in speed.items()}
 
 # %% ../nbs/50_fit.ipynb #687518d2
 def split_keys(
-    store,
-    config: FitConfig,
+    store,             # a `Store`
+    config: FitConfig, # its `held_out`
 ) -> tuple:
     "Keys of the sequences to train on, to watch while training, and to test on. The test subjects take no part in any choice."
     subject, actions = config.held_out or ('', ())
@@ -381,13 +424,16 @@ def split_keys(
     return [k for k in store.keys(split='train') if k not in held], held, store.keys(split='test')
 
 def watcher(
-    model, store, keys, frames,
+    model,         # a detector
+    store,         # a `Store`
+    keys,          # held-out sequences
+    frames,        # of a window; 1 for what looks at images one by one
     tokens=None,   # as `tokens_of` gives
-    step=8,        # every step-th frame is looked at
+    step=8,        # every step-th frame is looked at, where images are looked at one by one
 ):
     "What `fit` calls now and then: figures on held-out sequences. None if there are no such sequences."
     if not keys: return None
     def watch():
-        metrics, _ = evaluate_detector(predict_store(model, store, keys, 1 if tokens is None else frames, tokens, step=step if tokens is None else 1), store, step)
+        metrics, _ = evaluate_detector(predict_store(model, store, keys, frames, tokens, step=step if frames == 1 and tokens is None else 1), store, step)
         return {k: metrics[k] for k in ('MSE', 'PCK')}
     return watch

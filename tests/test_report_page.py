@@ -1,5 +1,4 @@
-"The report, opened in a real browser: made from made-up records in a folder of its own."
-import os
+"The pages that the project makes, opened in a real browser: the report, made from made-up records, and the page of a small prediction."
 from pathlib import Path
 
 import pytest
@@ -22,9 +21,8 @@ def _figure(run, name, kind):
 
 
 @pytest.fixture
-def page_of(tmp_path, monkeypatch):
+def page_of(runs):
     "Makes the report of some fake records and returns its path."
-    monkeypatch.setenv('MPST_RUNS', str(tmp_path))
     from mpst_nb.core import Run
     from mpst_nb.report import fake_runs, write_report
     def make(profile='demo', seeds=(0, 1), **kw):
@@ -97,7 +95,7 @@ def test_a_lost_run_is_a_cell(page_of, browser):
     assert 'mpst run train -p profile quick -p method hrnet_48' in page.locator('main').inner_text()
     assert page.locator('#table1 ~ div.scroll tr', has_text='Baseline (32 frames)').first.locator('td.measured').count() == 5
     assert 'one seed' in page.locator('table.claims').inner_text()
-    words = dict(zip(page.locator('table.claims tbody tr td:first-child').all_inner_texts(), page.locator('table.claims .badge').all_inner_texts()))
+    words = dict(zip(page.locator('table.claims tbody tr[id] td:first-child').all_inner_texts(), page.locator('table.claims .badge').all_inner_texts()))
     assert {n for n, w in words.items() if w != 'not decided'} == {'2', '7'}, words     # one seed decides nothing but costs
 
 
@@ -108,10 +106,57 @@ def test_every_number_leads_to_its_run(page_of, browser):
     assert loose == []
 
 
-def test_empty_project_has_a_page(tmp_path, monkeypatch):
+def test_empty_project_has_a_page(runs):
     "Without any run the page still says what to run."
-    monkeypatch.setenv('MPST_RUNS', str(tmp_path))
     from mpst_nb.report import write_report
     text = write_report('quick').read_text()
     assert text.count('not run') > 40 and 'mpst run fig4 -p profile quick' in text
-    assert [p.name for p in (tmp_path/'quick'/'report').iterdir()] == ['index.html']
+    assert [p.name for p in (runs/'quick'/'report').iterdir()] == ['index.html']
+
+
+@pytest.fixture(scope='module')
+def prediction(tmp_path_factory):
+    "A prediction of a few frames of four small videos, by a network that was never trained."
+    import cv2, numpy as np, torch
+    from mpst_nb.camera import example_cameras
+    from mpst_nb.data.rig import VideoWriter, write_calibration
+    from mpst_nb.models.detector import create_model
+    from mpst_nb.predict import predict_videos
+    d, size = tmp_path_factory.mktemp('prediction'), (160, 120)
+    cameras = [c.cropped(np.array([[size[0]/1000, 0, 0], [0, size[0]/1000, 0.]]), size) for c in example_cameras('none')]
+    for c in cameras:
+        with VideoWriter(d/f'{c.name}.mp4', 25) as w:
+            for t in range(12):
+                image = np.full((size[1], size[0], 3), 60, np.uint8)
+                x, y = np.nan_to_num(c.project([20.*t, 0, 900]))
+                cv2.circle(image, (int(x), int(y)), 12, (255, 255, 255), -1)
+                w.add(image)
+    write_calibration(d/'rig.json', cameras)
+    torch.manual_seed(0)
+    model = create_model('mpst', 'quick', frames=8, identity_start=False)
+    return predict_videos([d/f'{c.name}.mp4' for c in cameras], d/'rig.json', d/'out', model=model, box='axes', say=None, device='cpu')/'index.html'
+
+
+@needs_chromium
+def test_page_of_a_prediction(prediction, browser):
+    "It has a script: the skeleton is drawn, turns, and plays; nothing is said on the console and nothing outside its folder is asked for."
+    page, said, asked = _open(browser, prediction)
+    ink = '() => document.getElementById("skeleton").toDataURL()'
+    blank = page.evaluate('() => { const c = document.createElement("canvas"); c.width = 960; c.height = 560; return c.toDataURL() }')
+    first = page.evaluate(ink)
+    assert first != blank and page.inner_text('#time').startswith('frame 0')
+    page.locator('#skeleton').scroll_into_view_if_needed()
+    box = page.locator('#skeleton').bounding_box()
+    page.mouse.move(box['x']+300, box['y']+200); page.mouse.down(); page.mouse.move(box['x']+380, box['y']+230, steps=4); page.mouse.up()
+    turned = page.evaluate(ink)
+    assert turned != first
+    page.mouse.wheel(0, 200); page.wait_for_timeout(200)
+    assert page.evaluate(ink) != turned
+    page.click('#play'); page.wait_for_function('() => !document.getElementById("time").textContent.startsWith("frame 0 ")', timeout=10_000)
+    page.click('#play'); page.fill('#frame', '5'); assert page.inner_text('#time').startswith('frame 5')
+    page.wait_for_function('() => document.querySelector("video").readyState >= 1', timeout=10_000)
+    pictures = page.eval_on_selector_all('img', 'all => all.map(i => [i.alt, i.naturalWidth])')
+    assert len(pictures) == 3 and all(alt and w > 100 for alt, w in pictures), pictures
+    assert page.locator('table').count() == 2 and page.locator('table').first.locator('tr').count() == 18
+    outside = [u for u in asked if not u.startswith(('data:', prediction.parent.as_uri()))]
+    assert outside == [] and said == []

@@ -7,14 +7,11 @@ from mpst_nb.core import MpstError, load_runs, run_notebook
 
 
 @pytest.fixture(scope="module")
-def tiny(tmp_path_factory):
-    "A studio of three subjects and two actions, and empty folders for runs and tokens."
-    from mpst_nb.data.studio import StudioConfig, prepare_studio
-    d = tmp_path_factory.mktemp("tiny")
-    store = prepare_studio(StudioConfig(subjects=("S1", "S8", "S9"), actions=("Walking", "Posing"), trials=1, frames=28, fps=12.5), d / "store", workers=1)
+def tiny(tmp_path_factory, tiny_store):
+    "The tiny studio, and empty folders for runs and tokens."
     patch = pytest.MonkeyPatch()
-    patch.setenv("MPST_RUNS", str(d / "runs"))
-    yield store
+    patch.setenv("MPST_RUNS", str(tmp_path_factory.mktemp("whole") / "runs"))
+    yield tiny_store
     patch.undo()
 
 
