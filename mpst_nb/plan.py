@@ -165,11 +165,13 @@ def reproduce(
     print(f'{len(steps)-len(todo)} of {len(steps)} steps of the {name} profile are there; to go: {forecast(todo, cores)}.')
     log = folder('runs')/name/'log'/'snakemake.txt'
     log.parent.mkdir(parents=True, exist_ok=True)
+    start = time.time()
     with open(log, 'w') as f:
         left = _watch(_snakemake(name, seeds, cores, f), steps, cores, lambda text: tqdm.write(text, file=sys.stderr))
         if left:
             refresh(steps)
             _snakemake(name, seeds, cores, f, partial=True).wait()
+    write_json(log.parent/'reproduce.json', dict(profile=name, cores=cores, steps=len(todo), of=len(steps), failed=len(unfinished(left)), seconds=round(time.time()-start), git=code_version(), host=host()))
     return unfinished(left)
 
 

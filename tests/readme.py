@@ -1,5 +1,6 @@
-"Makes README.md from nbs/index.ipynb: its texts, and what its cells show. `python tests/readme.py` writes it; a test compares."
-import json, re
+"""Makes README.md from nbs/index.ipynb: its texts, and what its cells show. `python tests/readme.py` writes it; a test compares.
+`python tests/readme.py --renew` first takes the records that the README quotes from the quick run in runs/, and runs the notebook on them."""
+import json, re, shutil, subprocess, sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -13,9 +14,23 @@ def readme() -> str:
         for o in c.get("outputs", []):
             data = o.get("data", {})
             if "text/markdown" in data: parts.append("".join(data["text/markdown"]))
-    text = "\n\n".join(parts).replace("](images/", "](nbs/images/")
+    text = re.sub(r"\]\((?=images/|paper\)|[\w.]+\.ipynb\))", "](nbs/", "\n\n".join(parts))
     return "<!-- made from nbs/index.ipynb by tests/readme.py: edit there -->\n\n" + re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
 
 
+def renew():
+    "The quick profile's records that the README quotes, from runs/ to data/results/quick/; then the index notebook, run and cleaned."
+    from mpst_nb.core import find_notebook, notebook_parameters, run_folder
+    quoted = dict(baseline=("train", dict(method="baseline")), claims=("claims", {}))
+    for name, (notebook, params) in quoted.items():
+        record = run_folder(notebook, notebook_parameters(find_notebook(notebook)) | params | dict(profile="quick")) / "result.json"
+        shutil.copy(record, ROOT / f"data/results/quick/{name}.json")
+    shutil.copy(ROOT / "runs/quick/log/reproduce.json", ROOT / "data/results/quick/reproduce.json")
+    bin = Path(sys.executable).parent
+    subprocess.run([bin / "jupyter", "nbconvert", "--to", "notebook", "--execute", "--inplace", "nbs/index.ipynb"], cwd=ROOT, check=True)
+    subprocess.run([bin / "nbdev_clean", "--fname", "nbs/index.ipynb"], cwd=ROOT, check=True)
+
+
 if __name__ == "__main__":
+    if "--renew" in sys.argv: renew()
     (ROOT / "README.md").write_text(readme())

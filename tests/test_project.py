@@ -21,7 +21,16 @@ def test_package_is_what_the_notebooks_export():
 
 
 def test_readme_is_what_the_index_says():
-    assert (ROOT / "README.md").read_text() == readme(), "run: jupyter nbconvert --execute --inplace nbs/index.ipynb && python tests/readme.py"
+    assert (ROOT / "README.md").read_text() == readme(), "run: python tests/readme.py (with --renew to take the records of the last quick run)"
+
+
+def test_readme_quotes_the_records_that_are_kept():
+    from mpst_nb.core import read_json
+    from mpst_nb.report import claims_markdown
+    kept = ROOT / "data/results/quick"
+    text, (claims, baseline, took) = readme(), (read_json(kept / f"{n}.json") for n in ("claims", "baseline", "reproduce"))
+    assert claims_markdown(claims["metrics"]).strip() in text
+    assert f"PCK@0.05 on the test\nsubjects is {baseline['metrics']['PCK']:.1f}" in text and f"{took['seconds'] / 60:.0f} minutes" in text
 
 
 @pytest.mark.parametrize("f", PAPERMILL, ids=lambda f: f.stem)

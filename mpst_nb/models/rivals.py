@@ -53,12 +53,12 @@ _PUBLISHED = dict(
     hrnet_32=dict(family='hrnet', head='heatmap', width=32, timm='hrnet_w32'),
     hrnet_48=dict(family='hrnet', head='heatmap', width=48, timm='hrnet_w48'))
 _small_vit = dict(family='vit', patch=8, depth=6)
-_small_hrnet = dict(family='hrnet', head='integral', stem=32, bottleneck=32, stage1=1, modules=(1, 1, 1), blocks=2)
+_small_hrnet = dict(family='hrnet', head='integral', stem=24, bottleneck=24, stage1=1, modules=(1, 1, 1), blocks=2)
 _SMALL = dict(
-    vit_s=dict(_small_vit, dim=64, heads=4),
-    vit_b=dict(_small_vit, dim=96, heads=6),
-    hrnet_32=dict(_small_hrnet, width=16),
-    hrnet_48=dict(_small_hrnet, width=24))
+    vit_s=dict(_small_vit, dim=48, heads=4),
+    vit_b=dict(_small_vit, dim=72, heads=6),
+    hrnet_32=dict(_small_hrnet, width=12),
+    hrnet_48=dict(_small_hrnet, width=18))
 
 def rival_config(
     name: str,              # one of `RIVALS`
