@@ -67,6 +67,7 @@ def atomic_path(
         if tmp.is_dir(): shutil.rmtree(tmp)
         else: tmp.unlink(missing_ok=True)
 
+# %% ../nbs/00_core.ipynb #449f0fd1
 def _plain(o):
     "`o` with NumPy and torch values as Python's own, and NaN as None: what strict JSON can hold."
     if isinstance(o, dict): return {str(k): _plain(v) for k, v in o.items()}
@@ -83,14 +84,18 @@ def write_json(
     "Write `obj` as strict JSON, whole or not at all."
     with atomic_path(path) as tmp: tmp.write_text(json.dumps(_plain(obj), indent=1, allow_nan=False)+'\n')
 
-def read_json(path):
+def read_json(
+    path, # the file
+):
     "What `write_json` wrote; raises `MpstError` naming the file if it is missing or not JSON."
     try: return json.loads(Path(path).read_text())
     except FileNotFoundError: raise MpstError(f"{path} is not there.") from None
     except (UnicodeDecodeError, json.JSONDecodeError) as e: raise MpstError(f"{path} is not valid JSON ({e}); delete it and make it again.") from None
 
 # %% ../nbs/00_core.ipynb #1d218664
-def seed_everything(seed: int):
+def seed_everything(
+    seed: int, # any whole number from 0 on
+):
     "Seed Python, NumPy and torch: two runs with the same seed on the same machine give the same numbers."
     import torch
     random.seed(seed); np.random.seed(seed % 2**32); torch.manual_seed(seed)
@@ -98,11 +103,16 @@ def seed_everything(seed: int):
 def pick_device(
     name: str = 'auto', # 'auto', 'cpu', 'cuda', 'cuda:1', 'mps'
 ):
-    "The `torch.device` asked for; raises `MpstError` if a GPU is asked for and there is none."
+    "The `torch.device` asked for; raises `MpstError` for a name that is none, and for a GPU that is not there."
     import torch
     if name == 'auto': return torch.device('cuda' if torch.cuda.is_available() else 'cpu')
-    if name.startswith('cuda') and not torch.cuda.is_available():
-        raise MpstError(f"device {name!r} was asked for and this machine has no CUDA GPU; use device='cpu' or 'auto'.")
+    kind, _, index = str(name).partition(':')
+    choose(kind, ('auto', 'cpu', 'cuda', 'mps'), 'device')
+    if index and not (kind == 'cuda' and index.isdigit()): raise MpstError(f"unknown device {name!r}: only CUDA devices have a number, as in 'cuda:1'.")
+    there = dict(cpu=1, mps=int(torch.backends.mps.is_available()), cuda=torch.cuda.device_count())[kind]
+    if int(index or 0) >= there:
+        have = f"{there} CUDA GPU{'s' if there != 1 else ''}" if kind == 'cuda' and there else f"no {dict(cuda='CUDA', mps='Apple')[kind]} GPU"
+        raise MpstError(f"device {name!r} was asked for and this machine has {have}; use device='cpu' or 'auto'.")
     return torch.device(name)
 
 # %% ../nbs/00_core.ipynb #39b4681a
@@ -119,30 +129,40 @@ class Profile:
     lifter: dict             # LifterConfig
     lift: dict               # LiftFitConfig
     frames: tuple = (8, 32, 128)  # Table III
+    ablations: tuple = ()    # further trainings: parameters of train that differ from ours at 32 frames
+    ablations_once: tuple = () # the same, with the first seed only
+    keeps: tuple = ()        # shares of patches that the baseline is evaluated with
+    frames_at_test: tuple = () # clip lengths that ours is evaluated with
     eval_step: int = 1       # image methods are evaluated on every n-th frame
     pretrained: bool = False # start from timm's Swin and ViT, as the paper does, where their weights can be had
     epoch_images: int|None = None # images timed for the seconds of one epoch on S1 (None: all of them)
 
 # %% ../nbs/00_core.ipynb #617e44db
-_small = dict(size=64, patch=4, window=4, dim=32, depths=(2, 2, 2), heads=(1, 2, 4), drop_path=0., aggregate='places', relation_depth=2, relation_heads=4, relation_drop_path=0.)
+_small = dict(size=64, patch=8, window=4, dim=64, depths=(2, 2), heads=(2, 4), drop_path=0., aggregate='places', relation_depth=2, relation_heads=4, relation_drop_path=0.)
 _vary = dict(shift=.06, zoom=.1, colour=.2)   # no mirroring: in short trainings it leaves left and right undecided, in the middle
+_vary_more = dict(shift=.1, zoom=.15, colour=.4)   # longer trainings have time for it, and for mirrored images
 _vit = dict(relation_heads=12, relation_mlp=4.)   # the shape of the pretrained ViT-B blocks that the paper fine-tunes
+_relations = tuple(dict(relations=r) for r in ('temporal', '3d', '3d+temporal'))
 PROFILES = {p.name: p for p in (
     Profile('quick', 'studio', (0,), studio=dict(trials=1, frames=128, fps=12.5, size=64), detector=_small,
-        fit=dict(images=24_000, batch=32, warmup=.1, unit=1., augment=_vary),
-        relation=dict(images=200_000, batch=512, frozen=True, copies=1, drop_views=.1, augment=_vary),
+        fit=dict(images=40_000, batch=32, warmup=.1, unit=1., augment=_vary),
+        relation=dict(images=1_000_000, batch=512, lr=2e-3, frozen=True, copies=1, drop_views=.1, augment=_vary),
         lifter=dict(frames=27, dim=8, depth=1, heads=2, drop_path=0.), lift=dict(windows=25_000, batch=32, lr=5e-3, schedule='cosine', start='mean'), eval_step=4, epoch_images=1_000),
-    Profile('demo', 'studio', (0, 1, 2), studio=dict(trials=2, frames=512, fps=25., size=64), detector=_small,
-        fit=dict(images=1_500_000, batch=64, warmup=.1, unit=1., augment=_vary),
-        relation=dict(images=500_000, lr=3e-4, drop_views=.1, augment=_vary),
-        lifter=dict(frames=27, dim=8, depth=2, heads=2), lift=dict(windows=400_000, batch=64, lr=3e-3, schedule='cosine', start='mean'), epoch_images=4_000),
+    Profile('demo', 'studio', (0, 1, 2), studio=dict(trials=3, frames=256, fps=12.5, size=64), detector=_small,
+        fit=dict(images=600_000, batch=32, warmup=.1, unit=1., augment=dict(_vary_more, flip=.5)),
+        relation=dict(images=6_000_000, batch=512, lr=2e-3, frozen=True, copies=3, drop_views=.1, augment=_vary_more),
+        lifter=dict(frames=27, dim=8, depth=2, heads=2), lift=dict(windows=400_000, batch=64, lr=3e-3, schedule='cosine', start='mean'), eval_step=4, epoch_images=4_000,
+        ablations=(*_relations, dict(e_time=False), dict(e_3d=False), dict(e_3d='camera'), dict(relations='3d', e_3d='camera')),
+        ablations_once=(*(dict(views=v) for v in (1, 2, 3)), *(dict(method='baseline', keep=k) for k in (.85, .5, .3)), *(dict(method='baseline', images=n) for n in (75_000, 150_000, 300_000))),
+        keeps=(1., .85, .7, .5, .3), frames_at_test=(1, 2, 4, 8, 16, 32, 64, 128, 256)),
     Profile('paper', 'h36m', (0,), studio=dict(trials=2, frames=2048, fps=50., size=224), detector=_vit,
-        fit=dict(), relation=dict(), lifter=dict(frames=81), lift=dict(), pretrained=True),
+        fit=dict(held_out=None), relation=dict(), lifter=dict(frames=81), lift=dict(), pretrained=True),
 )}
 
 def profile(name: str) -> Profile:
     "The profile of that name; raises `MpstError` naming the three."
     return choose(name, PROFILES, 'profile')
+
 
 # %% ../nbs/00_core.ipynb #962b4ce4
 def _injected(cell): return cell.lstrip().startswith('# Parameters')
@@ -151,6 +171,16 @@ def _assigned(cell):
     "The names that a cell of plain assignments sets."
     return [t.id for s in ast.parse(cell).body if isinstance(s, ast.Assign) for t in s.targets if isinstance(t, ast.Name)]
 
+def _is_plain(cell):
+    "Whether a cell does nothing but give literal values to names, as a parameters cell does."
+    try:
+        body = ast.parse(cell).body
+        for s in body: ast.literal_eval(s.value)
+    except (SyntaxError, AttributeError, ValueError): return False
+    return bool(body) and all(isinstance(s, ast.Assign) and all(isinstance(t, ast.Name) for t in s.targets) for s in body)
+
+
+# %% ../nbs/00_core.ipynb #95b67359
 def parameters_begin(
     shell=None, # an IPython shell; the running one by default
 ):
@@ -162,21 +192,27 @@ def parameters_begin(
                         "Tag that cell again (JupyterLab: the gear at the right), or restore the notebook from git.")
     shell.user_ns['_parameters_from'] = len(cells)
 
-def parameters_end(shell=None) -> SimpleNamespace:
+# %% ../nbs/00_core.ipynb #cf897235
+def parameters_end(
+    shell=None, # an IPython shell; the running one by default
+) -> SimpleNamespace:
     "The notebook's parameters as a namespace; raises `MpstError` for a name that the parameters cell does not define or a value of another type."
     shell = shell or _shell()
     ns = shell.user_ns
     if '_parameters_from' not in ns: raise MpstError("run this notebook from its top: parameters_begin() comes before the parameters.")
     cells = ns['In'][ns['_parameters_from']:-1]
-    own = [c for c in cells if not _injected(c)]
-    names = list(dict.fromkeys(n for c in own for n in _assigned(c)))
-    default = {}
+    plain = [c for c in cells if not _injected(c) and _is_plain(c)]
+    if not plain: raise MpstError("no cell of parameters was run: run this notebook again from parameters_begin() on, the parameters cell next.")
+    names = _assigned(plain[0])
+    own = [c for c in plain if set(_assigned(c)) & set(names)]   # the parameters cell, and what it was changed to when it was run again by hand
+    names, default = list(dict.fromkeys(n for c in own for n in _assigned(c))), {}
     for c in own: exec(c, {}, default)
     for name in (n for c in cells if _injected(c) for n in _assigned(c)):
         choose(name, names, 'parameter')
         _check_type(name, ns[name], default[name])
     return SimpleNamespace(**{n: ns[n] for n in names})
 
+# %% ../nbs/00_core.ipynb #0b6139b4
 def _shell():
     from IPython import get_ipython
     shell = get_ipython()
@@ -208,6 +244,7 @@ def code_version() -> str:
     if head is None or head.returncode: return f"version {metadata.version('mpst_nb')}"
     return head.stdout.strip()+('+' if git('status', '--porcelain', '--untracked-files=no').stdout.strip() else '')
 
+# %% ../nbs/00_core.ipynb #5d1b2869
 def host() -> dict:
     "The machine, in words that a reader of a table can use: no names, no addresses."
     cpu = next((l.split(':', 1)[1].strip() for l in _lines('/proc/cpuinfo') if l.startswith('model name')), platform.processor() or platform.machine())
@@ -226,7 +263,7 @@ def versions() -> dict:
 
 # %% ../nbs/00_core.ipynb #bcfd4f52
 class Run:
-    "The record of one run: `with Run('train', vars(p)) as run: ...; run.save(metrics)`. A finished run that is run again is replaced when it finishes."
+    "The record of one run: `with Run('train', vars(p)) as run: ...; run.save(metrics)`. A finished run that is run again is unfinished from `begin` until it is saved."
     def __init__(self,
         notebook: str, # name of the notebook, without folder and suffix
         params: dict,  # its parameters, `profile` among them
@@ -234,8 +271,9 @@ class Run:
         self.notebook, self.params, self.folder = notebook, dict(params), run_folder(notebook, params)
 
     def begin(self):
-        "Start the clock; for notebooks, where a run spans cells."
+        "Start the clock, and remove the record of an earlier run here: from now on its files may be replaced. For notebooks, where a run spans cells."
         self.folder.mkdir(parents=True, exist_ok=True)
+        (self.folder/'result.json').unlink(missing_ok=True)
         self.started, self.clock, self.saved = datetime.now(timezone.utc), time.perf_counter(), False
         return self
 
@@ -251,9 +289,10 @@ class Run:
         curve=None,            # list of dicts, one a step that was logged
         data: dict|None=None,  # what it was measured on: path, hash, source
         protocol: str|None=None, # the evaluation protocol's name
-        **more,                # anything else that a reader needs
+        **more,                # anything else that a reader needs, JSON
     ):
-        "Write the record, `result.json` last."
+        "Write the record, `result.json` last; until then there is none."
+        (self.folder/'result.json').unlink(missing_ok=True)
         if rows is not None:
             with atomic_path(self.folder/'rows.parquet') as tmp: rows.to_parquet(tmp, index=False)
         if predictions is not None:
@@ -267,20 +306,23 @@ class Run:
 
 # %% ../nbs/00_core.ipynb #e291a873
 class RunRecord:
-    "A finished run, read back from its folder."
-    def __init__(self, path): self.path, self.record = Path(path), read_json(Path(path)/'result.json')
+    "A finished run, read back from its folder. Raises `MpstError` if it holds no record."
+    def __init__(self,
+        path, # the run's folder
+    ):
+        self.path, self.record = Path(path), read_json(Path(path)/'result.json')
     @property
     def params(self): return self.record['parameters']
     @property
     def metrics(self): return self.record['metrics']
-    def rows(self): return pd.read_parquet(self.path/'rows.parquet')
-    def predictions(self): return dict(np.load(self.path/'predictions.npz', allow_pickle=False))
+    def rows(self): "One row a sequence, a DataFrame"; return pd.read_parquet(self.path/'rows.parquet')
+    def predictions(self): "What the metrics were computed from, arrays by name"; return dict(np.load(self.path/'predictions.npz', allow_pickle=False))
     def __repr__(self): return f"RunRecord({self.record['notebook']}: {self.path.name})"
 
 def load_runs(
     profile: str,  # name of the profile
     notebook: str, # name of the notebook
-    **params,      # keep only runs with these parameters
+    **params,      # keep only runs whose parameters have these values
 ) -> list:
     "The finished runs of a notebook, oldest first; a folder without `result.json` is an unfinished run and is left out."
     runs = [RunRecord(f.parent) for f in (folder('runs')/profile/notebook).glob('*/result.json')]
@@ -290,9 +332,12 @@ def load_runs(
 def find_notebook(
     name: str, # 'train', 'table1', 'paper/table1' or a path
 ) -> Path:
-    "The papermill notebook of that name, in nbs/ or nbs/paper/; raises `MpstError` naming those there are."
+    "The papermill notebook of that name, in nbs/ or nbs/paper/; raises `MpstError` naming those there are, and for a path that leads elsewhere."
     known = {f.stem: f for d in ('', 'paper') for f in sorted((folder('nbs')/d).glob('*.ipynb')) if not f.stem[0].isdigit() and f.stem[0] not in '._' and f.stem != 'index'}
-    return choose(Path(name).stem, known, 'notebook')
+    path = Path(name); found = choose(path.stem, known, 'notebook')
+    if path.parent != Path('.') and found.resolve() not in [(d/path).with_suffix('.ipynb').resolve() for d in (Path.cwd(), project_root(), folder('nbs'))]:
+        raise MpstError(f"{name} is no notebook of this project; the one of that name is {found}, and {path.stem!r} alone means it.")
+    return found
 
 def notebook_parameters(
     path, # a papermill notebook
@@ -303,6 +348,11 @@ def notebook_parameters(
     default = {}
     exec(''.join(cells[0]['source']), {}, default)
     return default
+
+# %% ../nbs/00_core.ipynb #e959bfe7
+def _own_path(value):
+    "A relative path that is there, from the user's folder: a notebook runs in the project's."
+    return str(Path(value).resolve()) if isinstance(value, str) and os.sep in value and Path(value).exists() else value
 
 def run_notebook(
     name: str,         # the notebook
@@ -316,6 +366,7 @@ def run_notebook(
     for k, v in params.items():
         choose(k, list(default), f'parameter of {path.name}:')
         _check_type(k, v, default[k])
+    params = {k: _own_path(v) if k in ('data', 'baseline', 'detector') else v for k, v in params.items()}
     out = run_folder(path.stem, default | params)
     out.mkdir(parents=True, exist_ok=True)
     try: papermill.execute_notebook(str(path), str(out/'run.ipynb'), params, progress_bar=progress, kernel_name='python3', cwd=str(project_root()))

@@ -20,6 +20,7 @@ def _other_side(name):
             if name.startswith(x) and (len(x) > 1 or not name[1:2].islower()): return y+name[len(x):]
     return name
 
+# %% ../nbs/10_skeleton.ipynb #85937e3c
 @dataclass(frozen=True)
 class Skeleton:
     "Joints by name with their parents. Raises `ValueError` if a joint on one side has no partner on the other."
@@ -104,6 +105,19 @@ def _as_pose(joints, dims, skeleton):
 
 def _colour(skeleton, bone): return COLOURS[next((s for s in map(skeleton.side, bone) if s != 'middle'), 'middle')]
 
+def _named(skeleton):
+    "The `Skeleton` of that name. Raises `ValueError` with the names there are."
+    if skeleton not in SKELETONS: raise ValueError(f"unknown skeleton {skeleton!r}; known: {', '.join(SKELETONS)}")
+    return SKELETONS[skeleton]
+
+# %% ../nbs/10_skeleton.ipynb #3c85d65b
+def _name(ax, a, j, skeleton, colour, zorder):
+    "A joint's name: a middle joint's above it, another's on the outer side of the body, higher where a limb begins."
+    from matplotlib.patheffects import withStroke
+    middle = skeleton.side(j) == 'middle'; begins = middle or skeleton.side(skeleton.parents[j]) == 'middle'
+    side = 'center' if middle else 'right' if a[j, 0] < np.nanmean(a[:, 0]) else 'left'
+    ax.text(*a[j], f'\u2009{skeleton.joints[j]}\u2009', ha=side, va='bottom' if begins else 'center', fontsize=7, color=colour, zorder=zorder, path_effects=[withStroke(linewidth=2, foreground='white')])
+
 def _draw(ax, a, seen, skeleton, size, width, alpha, zorder, names):
     "Bones and markers of a 2D or 3D pose; whatever is NaN is left out."
     ok = np.isfinite(a).all(-1); seen = np.ones(len(a), bool) if seen is None else np.asarray(seen, bool)
@@ -112,10 +126,9 @@ def _draw(ax, a, seen, skeleton, size, width, alpha, zorder, names):
     for j in np.flatnonzero(ok):
         col = COLOURS[skeleton.side(j)]
         ax.plot(*a[j:j+1].T, 'o', ms=size, color=col, mfc=col if seen[j] else 'white', mew=1.2, alpha=alpha, zorder=zorder+.1)
-        if names:
-            before = a[j, 0] < np.nanmean(a[:, 0])-1e-6                # names stand on the outer side of the body
-            ax.text(*a[j], f' {skeleton.joints[j]} ', ha='right' if before else 'left', va='center', fontsize=7, color=col, zorder=zorder+.2)
+        if names: _name(ax, a, j, skeleton, col, zorder+.2)
 
+# %% ../nbs/10_skeleton.ipynb #07e0fb3b
 def draw_pose(
     ax,                # a matplotlib axis, with an image on it or empty
     joints,            # (17, 2) px
@@ -127,8 +140,8 @@ def draw_pose(
     zorder=3.,         # matplotlib's drawing order
     skeleton='h36m17', # name of the skeleton
 ):
-    "Draw a 2D pose, y down. Returns the axis; raises `ValueError` for another shape."
-    skeleton = SKELETONS[skeleton]
+    "Draw a 2D pose, y down. Returns the axis; raises `ValueError` for another shape and an unknown skeleton."
+    skeleton = _named(skeleton)
     _draw(ax, _as_pose(joints, 2, skeleton), seen, skeleton, size, width, alpha, zorder, names)
     ax.set_aspect('equal')
     if not ax.images and not ax.yaxis_inverted(): ax.invert_yaxis()
@@ -146,9 +159,9 @@ def draw_pose3d(
     skeleton='h36m17', # name of the skeleton
     reach=None,        # half the side of the drawn cube, mm; what fits the pose if not given
 ):
-    "Draw a 3D pose with equal axes, in mm. Returns the axis; raises `ValueError` for another shape."
+    "Draw a 3D pose with equal axes, in mm. Returns the axis; raises `ValueError` for another shape and an unknown skeleton."
     from matplotlib.ticker import MaxNLocator
-    skeleton = SKELETONS[skeleton]; a = _as_pose(joints, 3, skeleton)
+    skeleton = _named(skeleton); a = _as_pose(joints, 3, skeleton)
     _draw(ax, a, seen, skeleton, size, width, alpha, 3, names)
     lo, hi = np.nanmin(a, 0), np.nanmax(a, 0); half = (hi-lo).max()/2*1.05 if reach is None else reach
     for m, put in zip((lo+hi)/2, (ax.set_xlim, ax.set_ylim, ax.set_zlim)): put(m-half, m+half)
@@ -166,9 +179,9 @@ def overlay(
     bgr=False,         # the image is BGR, as OpenCV reads it
     skeleton='h36m17', # name of the skeleton
 ) -> np.ndarray:
-    "A copy of the image with the pose drawn on it. Raises `ValueError` for another shape of pose or image."
+    "A copy of the image with the pose drawn on it. Raises `ValueError` for another shape of pose or image and an unknown skeleton."
     import cv2
-    image = np.array(image); skeleton = SKELETONS[skeleton]; a = _as_pose(joints2d, 2, skeleton)
+    image = np.array(image); skeleton = _named(skeleton); a = _as_pose(joints2d, 2, skeleton)
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8: raise ValueError(f"an image is (h, w, 3) uint8, not {image.shape} {image.dtype}")
     thickness = thickness or max(1, round(max(image.shape)/250)); radius = radius or thickness+1
     ok = np.isfinite(a).all(-1); seen = np.ones(len(a), bool) if seen is None else np.asarray(seen, bool)
@@ -190,15 +203,16 @@ def _lines3d(a, skeleton):
         out[next((s for s in map(skeleton.side, b) if s != 'middle'), 'middle')] += [*a[list(b)], np.full(3, np.nan)]
     return {s: np.array(v).T.round(1) for s, v in out.items()}
 
+# %% ../nbs/10_skeleton.ipynb #3aedba07
 def plot_pose3d_interactive(
     joints,            # (t, 17, 3) mm, z up; or one pose (17, 3)
     fps=12.5,          # frames a second when played
     title='',          # of the figure
     skeleton='h36m17', # name of the skeleton
 ):
-    "A plotly figure of a moving pose, with a slider and a play button. Raises `ValueError` for another shape."
+    "A plotly figure of a moving pose, with a slider and a play button. Raises `ValueError` for another shape and an unknown skeleton."
     import plotly.graph_objects as go
-    skeleton = SKELETONS[skeleton]; a = np.asarray(joints, float); a = a[None] if a.ndim == 2 else a
+    skeleton = _named(skeleton); a = np.asarray(joints, float); a = a[None] if a.ndim == 2 else a
     if a.ndim != 3 or not len(a): raise ValueError(f"poses over time have shape (t, {len(skeleton.joints)}, 3), not {a.shape}")
     traces = lambda x: [go.Scatter3d(x=l[0], y=l[1], z=l[2], mode='lines+markers', name=s, line=dict(color=COLOURS[s], width=6), marker=dict(size=3, color=COLOURS[s]))
                         for s, l in _lines3d(_as_pose(x, 3, skeleton), skeleton).items()]

@@ -20,7 +20,7 @@ import pandas as pd
 import torch
 
 from ..core import *
-from ..camera import Camera, apply_affine, invert_affine
+from ..camera import Camera, apply_affine, crop_geometry, invert_affine
 from ..skeleton import MIRROR
 
 # %% ../../nbs/20_data.clips.ipynb #113b96f4
@@ -62,6 +62,7 @@ def write_video(
             for packet in s.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(f), format='rgb24')): out.mux(packet)
         for packet in s.encode(): out.mux(packet)
 
+# %% ../../nbs/20_data.clips.ipynb #2f935687
 def read_video(
     path,         # .mp4 that `write_video` wrote
     first=0,      # frame
@@ -108,7 +109,9 @@ class StoreWriter:
         for d in ('annotations', 'crops'): (self.path/d).mkdir(parents=True, exist_ok=True)
         if not (self.path/'manifest.json').exists(): write_json(self.path/'recipe.json', dict(recipe=self.recipe, keys=list(keys), command=command))
 
-    def finished(self, key: str) -> bool:
+    def finished(self,
+        key: str, # of a sequence
+    ) -> bool:
         "Whether that sequence is there; its annotations are written last."
         return (self.path/'annotations'/f'{key}.npz').exists()
 
@@ -136,6 +139,7 @@ def add(self: StoreWriter,
         np.savez(tmp, joints3d=np.float32(joints3d), joints2d=np.float32(joints2d), seen=np.asarray(seen, bool), crop=np.float32(crop), box=np.float32(box), present=present,
                  fps=np.float32(fps), cameras=np.array(json.dumps([c.to_dict() for c in cameras])))
 
+# %% ../../nbs/20_data.clips.ipynb #1132d6c5
 @patch
 def close(self: StoreWriter,
     rows,  # list of dicts, one a sequence in its order: key, source, subject, action, trial, frames, fps, split
@@ -164,6 +168,7 @@ class Sequence:
     fps: float
     present: np.ndarray
 
+# %% ../../nbs/20_data.clips.ipynb #373504a0
 def open_store(
     path, # folder of a prepared data set
 ) -> 'Store':
@@ -180,8 +185,10 @@ def open_store(
 
 # %% ../../nbs/20_data.clips.ipynb #0f5f50ca
 class Store:
-    "A prepared data set, read-only."
-    def __init__(self, path):
+    "A prepared data set, read-only. Raises `MpstError` if there is none; `open_store` tells more about why."
+    def __init__(self,
+        path, # its folder
+    ):
         self.path, self.manifest = Path(path), read_json(Path(path)/'manifest.json')
         self.index = pd.read_parquet(self.path/'index.parquet')
         self.size, self.stored, self.hash = (self.manifest[k] for k in ('size', 'stored', 'hash'))
@@ -192,45 +199,66 @@ class Store:
     def source(self): return self.index.source.iloc[0]
     def __repr__(self): return f"Store({self.path.name}: {len(self.index)} sequences of {', '.join(self.index.subject.unique())}; {self.index.frames.sum()} frames of {self.size} px)"
 
-    def keys(self, **where) -> list:
+    def keys(self,
+        **where, # a column of the index -> the value that it should have, or a list of them
+    ) -> list:
         "Keys of the sequences whose columns have these values (or are in these lists): `store.keys(split='train', subject=['S1', 'S5'])`."
         keep = np.ones(len(self.index), bool)
         for k, v in where.items(): keep &= self.index[k].isin([v] if isinstance(v, (str, int)) else list(v)).to_numpy()
         return self.index.key[keep].tolist()
 
-    def row(self, key: str) -> dict:
+    def row(self,
+        key: str, # of a sequence
+    ) -> dict:
         "The index row of a sequence; raises `MpstError` if there is no such sequence."
         return choose(key, self._rows, 'sequence')
 
-    def sequence(self, key: str) -> Sequence:
-        "The annotations of a sequence. Raises `MpstError` naming the file if they cannot be read."
-        if key not in self._sequences:
-            self.row(key)
-            file = self.path/'annotations'/f'{key}.npz'
-            try:
-                with np.load(file, allow_pickle=False) as z: d = {k: z[k] for k in z.files}
-            except Exception as e: raise MpstError(f"{file} cannot be read ({e}); remove the data set {self.path} and prepare it again.") from e
-            cameras = tuple(Camera.from_dict(c) for c in json.loads(str(d.pop('cameras'))))
-            d.setdefault('present', np.ones(d['joints2d'].shape[:2], bool))
-            self._sequences[key] = Sequence(key=key, cameras=cameras, fps=float(d.pop('fps')), **d)
-        return self._sequences[key]
+
+# %% ../../nbs/20_data.clips.ipynb #5b3a5f73
+@patch
+def sequence(self: Store,
+    key: str, # of a sequence
+) -> Sequence:
+    "The annotations of a sequence. Raises `MpstError` naming the file if they cannot be read."
+    if key not in self._sequences:
+        self.row(key)
+        file = self.path/'annotations'/f'{key}.npz'
+        try:
+            with np.load(file, allow_pickle=False) as z: d = {k: z[k] for k in z.files}
+        except Exception as e: raise MpstError(f"{file} cannot be read ({e}); remove the data set {self.path} and prepare it again.") from e
+        cameras = tuple(Camera.from_dict(c) for c in json.loads(str(d.pop('cameras'))))
+        d.setdefault('present', np.ones(d['joints2d'].shape[:2], bool))
+        self._sequences[key] = Sequence(key=key, cameras=cameras, fps=float(d.pop('fps')), **d)
+    return self._sequences[key]
 
 # %% ../../nbs/20_data.clips.ipynb #c8110b4c
 @patch
-def crops(self: Store, key, first=0, frames=None, step=1, views=None) -> np.ndarray:
-    "Stored crops (v, t, stored, stored, 3) uint8, from memory if they were loaded."
-    n = self.row(key)['frames']
+def crops(self: Store,
+    key,          # of the sequence
+    first=0,      # its first frame
+    frames=None,  # how many; all from `first` by default
+    step=1,       # take every step-th frame
+    views=None,   # which cameras, by index; all by default
+) -> np.ndarray:
+    "Stored crops (v, t, stored, stored, 3) uint8, from memory if they were loaded. Raises `MpstError` if the sequence is shorter, or has no such camera."
+    n, cameras = self.row(key)['frames'], len(self.sequence(key).cameras)
+    if step < 1: raise MpstError(f"{key}: step={step} should be 1 or more.")
     frames = (n-first+step-1)//step if frames is None else frames
+    if frames < 1: raise MpstError(f"{key}: a clip of {frames} frames from {first} has nothing in it; it has {n}. Use 1 or more.")
     if first < 0 or first+(frames-1)*step >= n: raise MpstError(f"{key} has {n} frames; {frames} frames, every {step} from {first}, do not fit. Use fewer frames, or longer sequences.")
     s, at = self.sequence(key), slice(first, first+(frames-1)*step+1, step)
-    views = range(len(s.cameras)) if views is None else views
+    views = list(range(cameras)) if views is None else list(views)
+    if not views or min(views) < 0 or max(views) >= cameras: raise MpstError(f"{key} has {cameras} cameras, views 0 to {cameras-1}; {views} asks for others.")
     if key in self._crops: return self._crops[key][:, at] if len(views) == len(s.cameras) else self._crops[key][list(views), at]
     read = lambda v: read_video(self.path/'crops'/f'{key}.{s.cameras[v].name}.mp4', first, frames, step) if s.present[v].any() else np.zeros((frames, self.stored, self.stored, 3), np.uint8)
     return np.stack([read(v) for v in views])
 
+# %% ../../nbs/20_data.clips.ipynb #219e667f
 @patch
-def load(self: Store, keys):
-    "Decode these sequences into memory, as `stored`² x 3 bytes an image; clips of them are then cut from there."
+def load(self: Store,
+    keys, # of sequences
+):
+    "Decode these sequences into memory, as `stored`² x 3 bytes an image; clips of them are then cut from there. Raises `MpstError` for an unknown key or an unreadable video."
     for k in keys:
         if k not in self._crops: self._crops[k] = self.crops(k)
     return self
@@ -247,10 +275,9 @@ def clip(self: Store,
     rng=None,      # NumPy generator for the augmentation
     views=None,    # which cameras, by index; all by default
 ) -> Clip:
-    "A clip of a sequence. Raises `MpstError` if the sequence is shorter, or has no such camera."
+    "A clip of a sequence. Raises `MpstError` if the sequence is shorter, or has no such camera, and for a clip without frames."
     s, row = self.sequence(key), self.row(key)
     views = list(range(len(s.cameras))) if views is None else list(views)
-    if max(views) >= len(s.cameras): raise MpstError(f"{key} has {len(s.cameras)} cameras, not {max(views)+1}.")
     crops = self.crops(key, first, frames, step, views)
     at = slice(first, first+(crops.shape[1]-1)*step+1, step)
     size = size or self.size
@@ -285,6 +312,8 @@ def _warp(crops, window, size):
     for i in np.ndindex(crops.shape[:2]): cv2.warpAffine(crops[i], W[i], (size, size), dst=out[i], flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
     return out
 
+
+# %% ../../nbs/20_data.clips.ipynb #092ed634
 @dataclass(frozen=True)
 class Augment:
     "How clips vary in training. The defaults change nothing."
@@ -294,7 +323,14 @@ class Augment:
     noise: float = 0.       # standard deviation of noise on the pixels, 0..255
     flip: float = 0.        # share of clips that are mirrored, cameras and 3D joints too
 
-    def windows(self, views, frames, stored, size, out, rng=None):
+    def windows(self,
+        views,    # number of views
+        frames,   # of the clip
+        stored,   # side of the stored crops, px
+        size,     # side of the detector's crop among the stored px
+        out,      # side of the crop that is made, px
+        rng=None, # NumPy generator; None: the middle window
+    ):
         "Maps (v, t, 2, 3) from stored-crop px to the px of a crop of side `out`: the middle window, moved if there is a generator."
         scale = np.full(views, out/size)
         centre = np.full((views, 2), stored/2)
@@ -306,7 +342,10 @@ class Augment:
         W[:, :, 2] = out/2-scale[:, None]*centre
         return np.broadcast_to(W[:, None], (views, frames, 2, 3))
 
-    def finish(self, clip: Clip, rng) -> Clip:
+    def finish(self,
+        clip: Clip, # cut by `windows`
+        rng,        # NumPy generator
+    ) -> Clip:
         "Colours, noise and mirroring of a clip."
         if self.colour:
             gain, offset = 1+self.colour*rng.uniform(-1, 1, (2, len(clip.frames), 3)).astype(np.float32)
@@ -319,7 +358,7 @@ class Augment:
 _mirrored = lru_cache(maxsize=4096)(Camera.mirrored)   # a sequence's cameras are mirrored once, not once a clip
 
 def mirror_clip(
-    clip: Clip,
+    clip: Clip, # of any number of views; its cameras must know their width
 ) -> Clip:
     "The clip of the mirrored world: images, joints (left becomes right), 3D joints and cameras. The order of the views stays, so a camera's index now stands for a place across the room."
     size = clip.frames.shape[3]
@@ -336,26 +375,30 @@ def mirror_clip(
 # %% ../../nbs/20_data.clips.ipynb #6d916ade
 def collate(
     clips, # list of `Clip`s of one shape
+    geometry=False, # also where each crop looks (b, v, t, 16), see `crop_geometry`
 ) -> dict:
     "A batch of tensors: frames (b, v, t, h, w, 3) uint8, joints2d, seen, crop, box, present, joints3d where all have it; and lists: key, first."
     stack = lambda name: torch.from_numpy(np.stack([getattr(c, name) for c in clips]))
     out = {name: stack(name) for name in ('frames', 'joints2d', 'seen', 'crop', 'box', 'present')}
     if all(c.joints3d is not None for c in clips): out['joints3d'] = stack('joints3d')
+    if geometry: out['geometry'] = torch.from_numpy(np.stack([crop_geometry(c.cameras, c.crop, c.frames.shape[3]) for c in clips]))
     return out | dict(key=[c.key for c in clips], first=[c.first for c in clips])
 
+# %% ../../nbs/20_data.clips.ipynb #241bc315
 class ClipSampler:
     "Random clips, by step: `sampler(step)` is a batch. Raises `MpstError` if a sequence is shorter than a clip."
     def __init__(self,
-        store: Store,
+        store: Store,     # the data set
         keys,             # sequences to draw from; a longer one is drawn more often
         batch,            # clips
         frames=1,         # of a clip
         views=None,       # None: all cameras; a number: that many, drawn anew for each clip
         augment=None,     # `Augment`
-        seed=0,
+        seed=0,           # of the draws
         size=None,        # side of the crops, px
+        geometry=False,   # see `collate`
     ):
-        self.store, self.keys, self.batch, self.frames, self.views, self.augment, self.seed, self.size = store, list(keys), batch, frames, views, augment, seed, size
+        self.store, self.keys, self.batch, self.frames, self.views, self.augment, self.seed, self.size, self.geometry = store, list(keys), batch, frames, views, augment, seed, size, geometry
         if not self.keys: raise MpstError("there is no sequence to draw clips from.")
         n = np.array([store.row(k)['frames'] for k in self.keys])
         if n.min() < frames: raise MpstError(f"frames={frames} is more than {self.keys[n.argmin()]} has ({n.min()}): use fewer frames, or longer sequences.")
@@ -370,8 +413,9 @@ class ClipSampler:
             n = len(self.store.sequence(key).cameras)
             views = None if self.views is None else sorted(rng.choice(n, self.views, replace=False))
             clips.append(self.store.clip(key, first, self.frames, size=self.size, augment=self.augment, rng=rng, views=views))
-        return collate(clips)
+        return collate(clips, self.geometry)
 
+# %% ../../nbs/20_data.clips.ipynb #ddee15d4
 def cover(
     n,  # frames of a sequence
     f,  # frames of a window

@@ -7,18 +7,33 @@ __all__ = ['LIGHT', 'ROOM', 'crop_rays', 'Stage']
 
 # %% ../../nbs/18_data.render.ipynb #976df56a
 from functools import lru_cache
+import contextlib, os, sys, tempfile
 from fastcore.basics import patch
 import numpy as np
 
 # %% ../../nbs/18_data.render.ipynb #6acc20c7
+@contextlib.contextmanager
+def _without_line(text):
+    "What native code writes to standard error inside, less the lines that hold `text`"
+    sys.stderr.flush(); kept = os.dup(2)
+    with tempfile.TemporaryFile() as f:
+        os.dup2(f.fileno(), 2)
+        try: yield
+        finally:
+            os.dup2(kept, 2); os.close(kept); f.seek(0)
+            for line in f.read().decode(errors='replace').splitlines(True):
+                if text not in line: sys.stderr.write(line)
+
 @lru_cache(None)
 def _warp():
     "Warp, imported when the first picture is drawn; kernels compile when they are first launched."
     import warp as wp
-    wp.config.log_level = wp.LOG_ERROR   # no banner, no line a kernel, no word about a GPU that is not there
-    wp.init()
+    wp.config.log_level = wp.LOG_ERROR                          # no banner, no line a kernel,
+    with _without_line('NVIDIA CUDA driver'): wp.init()         # no word about a GPU that is not there
     return wp
 
+
+# %% ../../nbs/18_data.render.ipynb #84eb0518
 @lru_cache(None)
 def _skinning():
     wp = _warp()
@@ -169,8 +184,11 @@ def _kernels():
 LIGHT = np.array([.35, -.25, .90])/np.linalg.norm([.35, -.25, .90])
 ROOM = (3.3, 5.6, 2.9)  # m: half width, half length, height
 
-def crop_rays(cameras, crops):
-    "Per view: crop pixel to normalised image plane (6), radial (3), tangential (2), its factor; positions m; rotations"
+def crop_rays(
+    cameras, # v Cameras, mm
+    crops,   # (v,2,3) image px -> crop px
+):
+    "(v,12) crop pixel to normalised image plane (6), radial (3), tangential (2), its factor; (v,3) positions m; (v,3,3) rotations. Raises `ValueError` for a fisheye, which the renderer does not know."
     rows = []
     for cam, A in zip(cameras, np.asarray(crops, float)):
         B = np.linalg.inv(np.vstack([A, [0,0,1]]))[:2]
@@ -193,9 +211,10 @@ class Stage:
         who,       # (n,) whose palette a vertex uses, -1 none
         palette,   # (4 people,3) linear RGB
         labels,    # (m,) int: what a face belongs to
-        room=dict(floor0=(.36,.24,.15), floor1=(.22,.25,.34), wall=(.62,.60,.55)),
+        room=dict(floor0=(.36,.24,.15), floor1=(.22,.25,.34), wall=(.62,.60,.55)), # linear RGB of parquet, carpet and walls
         edge=2,    # additional rays on a pixel at the edge of something (anti-aliasing); 0: none
-        device='cpu'):
+        device='cpu',   # of Warp: 'cpu', 'cuda', 'cuda:1'
+    ):
         wp, *_ = _kernels()
         from mpst_nb.data.body import _normals
         a = lambda x, d: wp.array(np.ascontiguousarray(x), dtype=d, device=device)
@@ -232,7 +251,7 @@ def see(self: Stage,
     crops,   # (v,2,3) image px -> crop px
     side,    # px of the square crop
 ):
-    "Images (v,side,side,3) uint8"
+    "Images (v,side,side,3) uint8. Raises `ValueError` for a fisheye camera."
     wp, _, trace, smooth, _ = _kernels()
     cam, eyes, R = crop_rays(cameras, crops)
     n = len(cam)*side*side
@@ -246,6 +265,7 @@ def see(self: Stage,
     wp.launch(smooth, dim=n, inputs=head+[sums, label, self.edge, out], device=self.device)
     return out.numpy().reshape(len(cam), side, side, 3).copy()
 
+# %% ../../nbs/18_data.render.ipynb #1a878058
 @patch
 def first(self: Stage,
     eyes, # (v,3) m: camera positions

@@ -8,11 +8,13 @@ __all__ = ['SUBJECTS', 'TEST_SUBJECTS', 'CAMERA_NAMES', 'THING', 'OTHER', 'OWN',
 
 # %% ../../nbs/21_data.studio.ipynb #75889483
 from dataclasses import dataclass, asdict
+from fastcore.basics import patch
 from pathlib import Path
 import contextlib, importlib, multiprocessing, os, time
 import numpy as np
 from ..camera import Camera, look_at, box_of, crop_affine
-from .body import PHENOTYPES, PARTS, get_body, joint_points
+from ..core import PROFILES
+from .body import PHENOTYPES, PARTS, check_mesh, get_body, joint_points
 from .clips import StoreWriter, open_store
 from .motion import ACTIONS, Motion
 from .render import Stage
@@ -22,9 +24,10 @@ SUBJECTS = tuple(PHENOTYPES)              # S1 S5 S6 S7 S8 to train, S9 S11 to t
 TEST_SUBJECTS = ('S9', 'S11')
 CAMERA_NAMES = ('54138969', '55011271', '58860488', '60457274')
 
+# %% ../../nbs/21_data.studio.ipynb #9e1fbf39
 @dataclass(frozen=True)
 class StudioConfig:
-    "A recipe: the same recipe gives the same annotations to the byte"
+    "A recipe: the same recipe gives the same annotations to the byte. Raises `ValueError` naming a value that makes no studio."
     subjects: tuple = SUBJECTS
     actions: tuple = ACTIONS
     trials: int = 2           # of each action; their motion differs
@@ -33,7 +36,7 @@ class StudioConfig:
     size: int = 64            # px, side of the detector's crop
     margin: float = .25       # stored crop: size * (1 + margin), room for augmentation
     seed: int = 0
-    mesh: str = 'notoes_collapse10pc'  # anny topology; 'notoes' for large crops
+    mesh: str = 'notoes_collapse10pc'  # one of MESHES; 'notoes' for large crops
     edge: int = 2             # extra rays on a pixel at an edge
     crf: int = 16             # H.264 quality: lower is better and larger
 
@@ -44,11 +47,18 @@ class StudioConfig:
             object.__setattr__(self, name, tuple(getattr(self, name)))
         for name in ('trials', 'frames', 'fps', 'size'):
             if getattr(self, name) <= 0: raise ValueError(f'StudioConfig.{name} is {getattr(self, name)}: it must be positive')
+        for name in ('margin', 'seed', 'edge', 'crf'):
+            if getattr(self, name) < 0: raise ValueError(f'StudioConfig.{name} is {getattr(self, name)}: it must not be negative')
+        check_mesh(self.mesh)
 
     @property
-    def stored(self): "side of the stored crop, px, even"; return 2*round(self.size*(1+self.margin)/2)
+    def stored(self):
+        "side of the stored crop, px, even"
+        return 2*round(self.size*(1+self.margin)/2)
     @property
-    def keys(self): "(key, subject, action, trial) of all sequences"; return [(f'{s}-{a}-{t}', s, a, t) for s in self.subjects for a in self.actions for t in range(1, self.trials+1)]
+    def keys(self):
+        "(key, subject, action, trial) of all sequences"
+        return [(f'{s}-{a}-{t}', s, a, t) for s in self.subjects for a in self.actions for t in range(1, self.trials+1)]
 
 # %% ../../nbs/21_data.studio.ipynb #d482af67
 def studio_cameras(
@@ -74,7 +84,10 @@ OWN = ('pelvis belly LThigh RThigh', 'pelvis RThigh', 'RThigh RShank', 'RShank R
 _OWN = np.zeros((17, OTHER+1), bool)
 for _j, _names in enumerate(OWN): _OWN[_j, [PARTS.index(n) for n in _names.split()]] = True
 
-def thickness(body):
+# %% ../../nbs/21_data.studio.ipynb #d7d53f9b
+def thickness(
+    body, # Body
+):
     "(17,) m: how far a joint's own surface may lie in front of it, measured on the body at rest"
     p, out = joint_points(body), np.zeros(17)
     for j in range(17):
@@ -95,15 +108,20 @@ def seen_from(
 # %% ../../nbs/21_data.studio.ipynb #761d8877
 def _affine(x): "joins (t,b,3,3) rotations and (t,b,3) offsets"; return np.concatenate([r for r, _ in x], 1), np.concatenate([o for _, o in x], 1)
 
+# %% ../../nbs/21_data.studio.ipynb #b0ef7178
 class Take:
     "One subject, action and trial in front of the four cameras"
     def __init__(self,
-        subject, action, trial=1,
-        config=StudioConfig(),
-        device='cpu'):  # of the renderer
+        subject,               # one of SUBJECTS
+        action,                # one of ACTIONS
+        trial=1,               # 1, 2, ...
+        config=StudioConfig(), # frames, their rate, size of the crops, mesh, seed
+        device='cpu',          # of the renderer
+    ):
         c, self.config, self.subject, self.action, self.trial = config, config, subject, action, trial
         self.t = np.arange(c.frames)/c.fps
-        self.motion = Motion(subject, action, trial, c.seed, c.mesh, horizon=max(70., self.t[-1]+5)); self.pose = p = self.motion(self.t)
+        self.motion = Motion(subject, action, trial, c.seed, c.mesh, horizon=max(70., self.t[-1]+5))
+        self.pose = p = self.motion(self.t)
         self.body, self.cameras, self.device = self.motion.build.body, studio_cameras(subject, c.seed), device
         self.joints3d = (p.joints*1000).astype(np.float32)
         exact = np.stack([k.project(self.joints3d.astype(np.float64)) for k in self.cameras])
@@ -115,41 +133,62 @@ class Take:
         "one mesh of subject, others and things, and the moves of all its bones"
         parts, moves, palette, n, b = [], [], [], 0, 0
         for body, G, x, own in [(self.body, p.G, p.x, True)]+[(o, G, x, False) for o, G, x in p.others]:
-            parts.append((body.vertices, body.faces+n, body.bones+b, body.weights, body.colours, body.parts if own else np.full(len(body.faces), OTHER), body.fields, np.full(len(body.vertices), len(palette))))
+            labels = body.parts if own else np.full(len(body.faces), OTHER)
+            parts.append((body.vertices, body.faces+n, body.bones+b, body.weights, body.colours, labels, body.fields, np.full(len(body.vertices), len(palette))))
             palette.append(body.palette)
             moves.append((G, x-np.einsum('tbij,bj->tbi', G, body.heads))); n += len(body.vertices); b += len(body.heads)
         for (v, f), colour, G, o in p.things:
             k = self.body.bones.shape[1]; bones, w = np.full((len(v),k), b), np.zeros((len(v),k)); w[:,0] = 1
-            parts.append((v, f+n, bones, w, np.tile(colour, (len(v),1)), np.full(len(f), THING), np.zeros((len(v),4)), np.full(len(v), -1))); moves.append((G[:,None], o[:,None])); n += len(v); b += 1
-        v, f, bones, w, colours, labels, fields, who = (np.concatenate(x) for x in zip(*parts)); self.arrays = v, f, bones, w, colours, fields, who, np.concatenate(palette), labels; self.moves = tuple(m.astype(np.float32) for m in _affine(moves)); self.stage, self.at = None, -1
+            parts.append((v, f+n, bones, w, np.tile(colour, (len(v),1)), np.full(len(f), THING), np.zeros((len(v),4)), np.full(len(v), -1)))
+            moves.append((G[:,None], o[:,None])); n += len(v); b += 1
+        v, f, bones, w, colours, labels, fields, who = (np.concatenate(x) for x in zip(*parts))
+        self.arrays = v, f, bones, w, colours, fields, who, np.concatenate(palette), labels
+        self.moves = tuple(m.astype(np.float32) for m in _affine(moves)); self.stage, self.at = None, -1
 
-    def go(self, i):
-        "pose the stage at frame `i`"
-        if self.stage is None: self.stage = Stage(*self.arrays, edge=self.config.edge, device=self.device)
-        if self.at != i: self.stage.pose(self.moves[0][i], self.moves[1][i]); self.at = i
-        return self.stage
+# %% ../../nbs/21_data.studio.ipynb #1e401584
+@patch
+def go(self: Take,
+    i, # frame
+) -> Stage:
+    "The stage, posed at frame `i`"
+    if self.stage is None: self.stage = Stage(*self.arrays, edge=self.config.edge, device=self.device)
+    if self.at != i: self.stage.pose(self.moves[0][i], self.moves[1][i]); self.at = i
+    return self.stage
 
-    def frame(self, i, crop=None, side=None):
-        "(v,side,side,3) uint8: what the cameras see at frame `i`, through the stored crop or another (v,2,3)"
-        return self.go(i).see(self.cameras, self.crop[:,i] if crop is None else crop, side or self.config.stored)
+# %% ../../nbs/21_data.studio.ipynb #39192f7c
+@patch
+def frame(self: Take,
+    i,         # frame
+    crop=None, # (v,2,3) image px -> crop px; the stored crop by default
+    side=None, # px of the drawn square; the stored crop's by default
+) -> np.ndarray:
+    "(v,side,side,3) uint8: what the cameras see at frame `i`"
+    return self.go(i).see(self.cameras, self.crop[:,i] if crop is None else crop, side or self.config.stored)
 
-    def seen(self, i):
-        "(v,17) bool: joints that are not hidden at frame `i`"
-        if not hasattr(self, '_thick'): self._thick = thickness(self.body)
-        return seen_from(*self.go(i).first(np.array([c.T for c in self.cameras])/1000, self.joints3d[i]/1000), self._thick)
+@patch
+def seen(self: Take,
+    i, # frame
+) -> np.ndarray:
+    "(v,17) bool: joints that are not hidden at frame `i`"
+    if not hasattr(self, '_thick'): self._thick = thickness(self.body)
+    return seen_from(*self.go(i).first(np.array([c.T for c in self.cameras])/1000, self.joints3d[i]/1000), self._thick)
 
 # %% ../../nbs/21_data.studio.ipynb #b37c7444
 def _writer(config, path):
-    recipe = dict(asdict(config), source='studio', version=1)
-    return StoreWriter(path, recipe, config.size, config.stored)
+    "the writer of a studio at `path`, which knows all that it will hold and what makes it"
+    recipe = dict(asdict(config), source='studio', version=2)   # the version counts changes of motion or rendering
+    own = [p.name for p in PROFILES.values() if p.source == 'studio' and StudioConfig(**p.studio) == config]
+    differ = ', '.join(f'{k}={v!r}' for k, v in asdict(config).items() if v != getattr(StudioConfig, k))
+    command = f'mpst prepare studio --profile {own[0]} --out {path}' if own else f'prepare_studio(StudioConfig({differ}), {str(path)!r})'
+    return StoreWriter(path, recipe, config.size, config.stored, keys=[k[0] for k in config.keys], command=command)
 
 def _render_sequence(job):
     "worker: one sequence to its files; returns (key, images drawn, seconds)"
-    config, path, key, subject, action, trial = job; start = time.time(); config = StudioConfig(**config)
-    writer = _writer(config, path)
+    config, path, key, subject, action, trial = job; start = time.time(); c = StudioConfig(**config)
+    writer = _writer(c, path)
     if writer.finished(key): return key, 0, 0.
-    take = Take(subject, action, trial, config); c = config
-    frames, seen = np.empty((len(take.cameras), c.frames, c.stored, c.stored, 3), np.uint8), np.empty((len(take.cameras), c.frames, 17), bool)
+    take = Take(subject, action, trial, c); v = len(take.cameras)
+    frames, seen = np.empty((v, c.frames, c.stored, c.stored, 3), np.uint8), np.empty((v, c.frames, 17), bool)
     for i in range(c.frames): seen[:,i] = take.seen(i); frames[:,i] = take.frame(i)
     writer.add(key, frames, take.joints3d, take.joints2d, seen, take.crop, take.box, take.cameras, c.fps, c.crf)
     return key, frames.shape[0]*c.frames, time.time()-start
@@ -175,8 +214,11 @@ def prepare_studio(
                 with _one_thread(), multiprocessing.get_context('spawn').Pool(workers) as pool:
                     worker = importlib.import_module('mpst_nb.data.studio')._render_sequence   # not the notebook's own: a new process could not find it
                     for _ in pool.imap_unordered(worker, todo): bar.update()
-    return writer.close([dict(key=k, source='studio', subject=s, action=a, trial=t, frames=config.frames, fps=float(config.fps), split='test' if s in TEST_SUBJECTS else 'train') for k, s, a, t in config.keys])
+    split = lambda s: 'test' if s in TEST_SUBJECTS else 'train'
+    return writer.close([dict(key=k, source='studio', subject=s, action=a, trial=t, frames=config.frames, fps=float(config.fps), split=split(s)) for k, s, a, t in config.keys])
 
+
+# %% ../../nbs/21_data.studio.ipynb #3b369f17
 @contextlib.contextmanager
 def _one_thread():
     "worker processes that start inside use one thread each"
@@ -195,9 +237,9 @@ def bench_studio(
     size=64,       # px of the drawn images
     frames=64,     # of each sequence
     actions=('Walking', 'Eating', 'WalkTogether', 'Waiting', 'Purchases'), # sequences of different cost
-    device='cpu',
+    device='cpu',  # of the renderer
 ) -> dict:
-    "Images a second: by the wall clock, and by the process's own time (equal to it on an idle core)"
+    "Images a second of each action and their mean: by the wall clock, and by the process's own time (about equal on an idle machine); and the machine's load, which tells how idle it was"
     config = StudioConfig(frames=frames, fps=12.5, size=size, margin=0.); out = {}
     Take('S1', actions[0], 1, config, device).frame(0)
     for a in actions:
@@ -205,4 +247,4 @@ def bench_studio(
         for i in range(frames): take.seen(i); take.frame(i)
         out[a] = dict(wall=4*frames/(time.perf_counter()-wall), process=4*frames/(time.process_time()-own))
     out['mean'] = {k: len(actions)/sum(1/out[a][k] for a in actions) for k in ('wall', 'process')}
-    return out
+    return out | dict(load=os.getloadavg()[0])
