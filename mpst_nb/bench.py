@@ -361,7 +361,7 @@ class BenchConfig:
     longest: float = 30.   # seconds for the longest block of all-patch attention
     predict: tuple = (200, 20_000)  # frames of the videos whose prediction's memory is measured
 
-_QUICK = dict(images=1, rounds=3, relation_rounds=9, whole_rounds=3, small_images=16, clip_rounds=(4, 3, 2), keeps=(1., .9, .7, .5, .3), longest=3., predict=(200, 2_000))
+_QUICK = dict(images=1, rounds=3, relation_rounds=9, whole_rounds=3, small_images=16, clip_rounds=(4, 3, 2), keeps=(1., .9, .7, .5, .3), longest=3., predict=(200, 1_000))
 
 def bench_config(
     profile, # its name
