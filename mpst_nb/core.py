@@ -144,12 +144,12 @@ _vit = dict(relation_heads=12, relation_mlp=4.)   # the shape of the pretrained 
 _relations = tuple(dict(relations=r) for r in ('temporal', '3d', '3d+temporal'))
 PROFILES = {p.name: p for p in (
     Profile('quick', 'studio', (0,), studio=dict(trials=1, frames=128, fps=12.5, size=64), detector=_small,
-        fit=dict(images=28_000, batch=32, warmup=.1, unit=1., augment=dict(_vary, flip=.5)),
+        fit=dict(images=28_000, batch=32, choose='last', warmup=.1, unit=1., augment=dict(_vary, flip=.5)),
         relation=dict(images=700_000, batch=512, frozen=True, copies=2, drop_views=.1, augment=_vary),
         lifter=dict(frames=27, dim=8, depth=1, heads=2, drop_path=0.), lift=dict(windows=25_000, batch=32, lr=5e-3, schedule='cosine', start='mean'), eval_step=4, epoch_images=1_000,
         ablations=(dict(e_3d='camera'),)),
     Profile('demo', 'studio', (0, 1, 2), studio=dict(trials=3, frames=256, fps=12.5, size=64), detector=_small,
-        fit=dict(images=600_000, batch=32, warmup=.1, unit=1., augment=dict(_vary_more, flip=.5)),
+        fit=dict(images=600_000, batch=32, choose='last', warmup=.1, unit=1., augment=dict(_vary_more, flip=.5)),
         relation=dict(images=6_000_000, batch=512, frozen=True, copies=3, drop_views=.1, augment=_vary_more),
         lifter=dict(frames=27, dim=8, depth=2, heads=2), lift=dict(windows=400_000, batch=64, lr=3e-3, schedule='cosine', start='mean'), eval_step=4, epoch_images=4_000,
         ablations=(*_relations, dict(e_time=False), dict(e_3d=False), dict(e_3d='camera'), dict(relations='3d', e_3d='camera')),

@@ -45,6 +45,7 @@ class FitConfig:
     views: int|None = None         # cameras of a clip that are seen in training, drawn anew for each; None: all
     held_out: tuple = ('S8', ('Walking', 'Sitting', 'Phoning'))  # a subject and its actions that are watched, not trained on
     watch: int = 10                # how often they are looked at, once at least
+    choose: str = 'best'           # what a training ends with: its 'best' state on what is watched, or its 'last'; a few sequences are a noisy judge
     keep_every: float = 60.        # seconds between checkpoints
     frozen: bool = False           # relations on the tokens of a spatial module that stays as the baseline left it
     copies: int = 0                # further passes of tokens, each with its own augmentation
@@ -239,12 +240,13 @@ def fit(
     steps: int,        # in all
     folder=None,       # keeps `last.pt` here, and goes on from it; None keeps nothing
     seed=0,            # of dropped paths and the like; the sampler has its own
-    watch=None,        # () -> dict of figures on held-out data, `MSE` among them: the best state by it is what the model ends with
+    watch=None,        # () -> dict of figures on held-out data, `MSE` among them, by which `choose='best'` chooses
     device='auto',     # 'auto', 'cpu', 'cuda', 'cuda:1'
     progress=True,     # a bar with loss, speed and the time left
     data='',           # hash of the data set: a checkpoint of other data is refused
 ) -> list:
     "Train in place; the curve, a list of dicts with step, images, loss, lr, and figures of `watch`. Raises `MpstError` when the loss is not a number, or a checkpoint is another run's."
+    choose(config.choose, ('best', 'last'), 'state to choose')
     accelerator = _accelerator(pick_device(device))
     optimizer = torch.optim.AdamW(optimizer_groups(model, config.weight_decay), lr=config.lr, fused=True)
     rank, world, main = accelerator.process_index, accelerator.num_processes, accelerator.is_main_process
@@ -269,7 +271,7 @@ def fit(
         elif time.time()-last > config.keep_every: kept.keep(at); last = time.time()
     bar.close(); batches.close()
     kept.keep(at)                                  # until the record is saved: what comes after training may fail
-    if at.best: model.load_state_dict(at.best['model'])
+    if at.best and config.choose == 'best': model.load_state_dict(at.best['model'])
     model.eval()
     return at.curve
 

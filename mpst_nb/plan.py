@@ -52,7 +52,7 @@ def data_path(
 # %% ../nbs/54_plan.ipynb #a615a112
 RIVAL_METHODS = ('vit_s', 'vit_b', 'hrnet_32', 'hrnet_48')
 # seconds on one core in the quick profile, measured; other profiles scale with what they train on
-_COST = dict(data=200, baseline=110, vit_s=85, vit_b=115, hrnet_32=110, hrnet_48=165, mpst=40, lift=40, bench=60, table=8)
+_COST = dict(data=180, baseline=75, vit_s=90, vit_b=130, hrnet_32=130, hrnet_48=175, mpst=58, lift=32, bench=80, table=7)
 
 def _seconds(p, notebook, params):
     "What a step costs in profile `p`, in proportion to the images (or windows) that the quick one trains on; NaN where nobody has measured."
