@@ -91,7 +91,7 @@ def _predict(a):
 
 def _predict_arguments(c):
     c.add_argument('videos', nargs='+', help='one video a camera')
-    c.add_argument('--calibration', help='Qualisys .qca.txt or the JSON of nbs/23_data.rig; without it there is no triangulation')
+    c.add_argument('--calibration', help='Qualisys .qca.txt, Pose2Sim/Anipose/FreeMoCap TOML, OpenCV YAML/JSON/XML, our JSON (see nbs/25_data.calibration); without it there is no triangulation')
     c.add_argument('--out', required=True, help='folder for the results')
     c.add_argument('--boxes', help="CSV with camera,frame,x0,y0,x1,y1: the person's box in image px; wins over --box")
     c.add_argument('--box', default='motion', choices=['motion', 'axes'], help='where the person is without --boxes (default: motion); see nbs/23_data.rig')

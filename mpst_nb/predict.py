@@ -16,8 +16,9 @@ from tqdm import tqdm
 
 from .camera import apply_affine, crop_affine, crop_geometry, invert_affine, triangulate
 from .core import MpstError, atomic_path, choose, code_version, folder, load_runs, pick_device, read_json, versions
+from .data.calibration import read_cameras
 from .data.rig import (SynchronisedVideos, VideoWriter, describe_rig, fetch_sample, find_boxes, fit_camera, match_videos, open_videos,
-                              read_calibration, write_calibration)
+                              write_calibration)
 from .skeleton import BONES, JOINTS, LEFT, RIGHT
 
 # %% ../nbs/51_predict.ipynb #0e6c740b
@@ -391,9 +392,9 @@ def open_rig(
     for v in videos:
         if not Path(v).is_file(): raise MpstError(f"video {v} is not there.")
     if calibration is not None:
-        all_cameras = read_calibration(calibration)
+        all_cameras, assumed = read_cameras(calibration)
         order, said = match_videos(all_cameras, videos)
-        cameras, notes = [all_cameras[i] for i in order], [said]
+        cameras, notes = [all_cameras[i] for i in order], [*assumed, said]
     opened = open_videos(videos, frames)
     if cameras is None: return opened, None, [Path(v).stem for v in videos], ['No calibration was given: no 3D by triangulation.']
     fitted = [fit_camera(c, i) for c, i in zip(cameras, opened.infos)]
@@ -448,7 +449,7 @@ def _predict_to(path, network, videos, cameras, names, boxes, clip, device, meth
 # %% ../nbs/51_predict.ipynb #ee6bd573
 def predict_videos(
     videos: list,            # paths of synchronised videos, one a view, 1 to as many as the network knows
-    calibration=None,        # Qualisys .qca.txt or our JSON; None: 2D only, or lifted 3D
+    calibration=None,        # a calibration that `read_cameras` knows; None: 2D only, or lifted 3D
     out='predictions',       # folder to write
     weights=None,            # folder of a training run; None: the plain one of ours in the quick profile, see `load_detector`
     boxes=None,              # CSV of the person's boxes: camera,frame,x0,y0,x1,y1; wins over `box`

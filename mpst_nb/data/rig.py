@@ -55,7 +55,7 @@ def _qca_camera(tag, path):
         try: return np.array([float(part.get(k)) for k in keys])
         except (AttributeError, TypeError, ValueError):
             raise MpstError(f"calibration {path}: camera {name} has no readable {child} with {', '.join(keys)}; export the calibration from QTM again.") from None
-    if float(tag.get('viewrotation') or 0) % 360:
+    if (tag.get('viewrotation') or '0').strip() not in ('0', '0.0', '360', '360.0'):
         raise MpstError(f"calibration {path}: camera {name} has viewrotation {tag.get('viewrotation')}, which is not understood yet; "
                         "write the cameras with mpst_nb.data.rig.write_calibration instead.")
     left, top, right, bottom = numbers('fov_video', 'left', 'top', 'right', 'bottom')

@@ -19,7 +19,7 @@ from huggingface_hub import PyTorchModelHubMixin
 from timm.models.hrnet import HighResolutionNet
 
 from ..core import MpstError, choose, profile as get_profile
-from .detector import check_frames, check_mean_pose, count_flops, create_model, read_weights, timm_state
+from .detector import check_frames, count_flops, create_model, read_weights, timm_state
 
 # %% ../../nbs/41_models.rivals.ipynb #47a04aee
 @dataclass
@@ -233,15 +233,6 @@ def loss(self: Rival,
     else: error = (((self.decode(raw, frames) - true)/frames.shape[4])**2).mean(-1)
     return dict(loss=(error*seen).sum()/seen.sum().clamp_min(1))
 
-@patch
-@torch.no_grad()
-def start_from_mean(self: Rival,
-    mean_pose, # (j, 2), joints in units of the crop
-):
-    "Sets the bias of a regression to a mean pose, so that training need not learn it, and returns the network. Heat maps have no such bias and stay as they are. Raises ValueError for another shape, or joints that are not numbers."
-    pose = check_mean_pose(mean_pose, self.config.joints)
-    if self.config.head == 'regression': self.head.bias.copy_(pose.flatten())
-    return self
 
 # %% ../../nbs/41_models.rivals.ipynb #c4804eb2
 def create_rival(
