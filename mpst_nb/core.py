@@ -141,7 +141,7 @@ class Profile:
 _small = dict(size=64, patch=8, window=4, dim=64, depths=(2, 2), heads=(2, 4), drop_path=0., aggregate='places', relation_depth=2, relation_heads=4, relation_drop_path=0.)
 _vary, _vary_more = dict(shift=.06, zoom=.1, colour=.2), dict(shift=.1, zoom=.15, colour=.4)   # relations go without mirroring: E_3D knows a camera by its place
 _vit = dict(relation_heads=12, relation_mlp=4.)   # the shape of the pretrained ViT-B blocks that the paper fine-tunes
-_relations = tuple(dict(relations=r) for r in ('temporal', '3d', '3d+temporal'))
+_relations = tuple(dict(relations=r) for r in ('none', 'temporal', '3d', '3d+temporal'))
 PROFILES = {p.name: p for p in (
     Profile('quick', 'studio', (0,), studio=dict(trials=1, frames=128, fps=12.5, size=64), detector=_small,
         fit=dict(images=28_000, batch=32, choose='last', warmup=.1, unit=1., augment=dict(_vary, flip=.5)),
@@ -162,7 +162,6 @@ PROFILES = {p.name: p for p in (
 def profile(name: str) -> Profile:
     "The profile of that name; raises `MpstError` naming the three."
     return choose(name, PROFILES, 'profile')
-
 
 # %% ../nbs/00_core.ipynb #962b4ce4
 def _injected(cell): return cell.lstrip().startswith('# Parameters')
