@@ -401,17 +401,19 @@ def seconds_per_epoch(
     views = len(store.sequence(keys[0]).cameras)
     total = store.index[store.index.key.isin(keys)].frames.sum()*views
     draw = ImageSampler(store, keys, replace(config, batch=frames*views), frames, geometry=any(getattr(m.config, 'by_camera', False) for m in models.values()))
-    wait = torch.cuda.synchronize if any(next(m.parameters()).is_cuda for m in models.values()) else (lambda: None)
+    gpu = any(next(m.parameters()).is_cuda for m in models.values())
+    wait = torch.cuda.synchronize if gpu else (lambda: None)
+    now = time.perf_counter if gpu or torch.get_num_threads() > 1 else time.process_time   # one thread: its own time, whatever else the machine does
     optimizers = {n: torch.optim.AdamW(optimizer_groups(m, config.weight_decay), lr=0., fused=True) for n, m in models.items()}
     clock = {n: [] for n in models}
     for step in range(max(3, math.ceil((images or total)/(frames*views)))+1):
         for n, m in models.items():
-            start = time.perf_counter(); m.train()
+            start = now(); m.train()
             batch = {k: v.to(next(m.parameters()).device) for k, v in draw(step).items()}
             _Loss(m, config.unit)(batch).backward()
             nn.utils.clip_grad_norm_(m.parameters(), config.clip_grad)
             optimizers[n].step(); optimizers[n].zero_grad(); wait()
-            if step: clock[n].append(time.perf_counter()-start)                    # the first one warms up
+            if step: clock[n].append(now()-start)                    # the first one warms up
     speed = {n: frames*views/np.median(c) for n, c in clock.items()}
     return {n: dict(seconds=float(total/s), images_timed=len(clock[n])*frames*views, images_per_second=float(s)) for n, s in speed.items()}
 
