@@ -4,15 +4,15 @@
 
 # %% auto #0
 __all__ = ['SEAT', 'STYLES', 'HORIZON', 'KNOT', 'PROGRAMS', 'ACTIONS', 'ease', 'Drift', 'Build', 'get_build', 'two_bones', 'Feet',
-           'Moves', 'Reach', 'Frames', 'box', 'ball', 'join', 'Thing', 'Pose', 'Mover', 'Motion', 'loop_path', 'beside',
-           'audit']
+           'Moves', 'Reach', 'Frames', 'box', 'ball', 'join', 'Thing', 'style_of', 'Pose', 'Mover', 'Motion',
+           'loop_path', 'beside', 'audit']
 
 # %% ../../nbs/17_data.motion.ipynb #125c9b0e
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from fastcore.basics import patch
 import numpy as np
-from .body import get_body, chain, skin, joints_of, surface_distance, winding, PARTS, PHENOTYPES
+from .body import get_body, chain, skin, joints_of, surface_distance, winding, phenotype_of, PARTS, PHENOTYPES
 
 # %% ../../nbs/17_data.motion.ipynb #434fd0a0
 def _turn(axis, a):
@@ -533,6 +533,15 @@ STYLES = dict(
     S9 =dict(tempo=.96,  size=1.02, slouch=.08, wide=.14, out=.24, stride=1.32, swing=.36, sway=.026),
     S11=dict(tempo=1.02, size=.94,  slouch=.10, wide=.10, out=.08, stride=1.30, swing=.34, sway=.022))
 
+def style_of(
+    name, # subject: a key of STYLES, or W0, W1, ..., whose style is drawn
+) -> dict:
+    "How a subject moves. Raises `ValueError` for a subject that is none."
+    if name in STYLES: return STYLES[name]
+    phenotype_of(name); rng = np.random.default_rng([int(name[1:]), 13])
+    draw = dict(tempo=(.8, 1.25), size=(.8, 1.2), slouch=(-.02, .25), wide=(.08, .2), out=(.05, .35), stride=(1.15, 1.55), swing=(.2, .6), sway=(.015, .04))
+    return {k: rng.uniform(*v) for k, v in draw.items()}
+
 HORIZON = 70.  # s that a plan reaches; motions are cut from it
 
 @dataclass
@@ -557,7 +566,7 @@ class Mover:
         breath=.022, # rad that the trunk breathes
         nods=True,   # draw a nod of its own too?
     ):
-        self.build, self.style, self.rng, self.trial, self.mesh, self.horizon = build, STYLES[build.body.name], rng, trial, mesh, horizon
+        self.build, self.style, self.rng, self.trial, self.mesh, self.horizon = build, style_of(build.body.name), rng, trial, mesh, horizon
         self.arms, self.tweaks, self.things, self.others, self.legs = dict(L=[(-99,1,_hang())], R=[(-99,1,_hang())]), [], [], [], None
         self.gaze = Drift(rng, 3, 5, .16); self.breath = Drift(rng, 3, 3.5, breath); self.nod = Drift(rng, 2, 2.4, .03) if nods else None
         self.arm_drift = {s: Drift(rng, 3, 2.2, .018) for s in 'LR'}
@@ -625,7 +634,7 @@ class Motion(Mover):
     ):
         if action not in PROGRAMS: raise ValueError(f'no action {action!r}: the studio has {", ".join(PROGRAMS)}')
         build = get_build(subject, mesh); self.subject, self.seed = subject, seed
-        rng = np.random.default_rng([seed, list(STYLES).index(subject), list(PROGRAMS).index(action), trial, 2027])
+        rng = np.random.default_rng([seed, list(STYLES).index(subject) if subject in STYLES else 100+int(subject[1:]), list(PROGRAMS).index(action), trial, 2027])
         super().__init__(build, rng, trial, mesh, horizon)
         PROGRAMS[action](self)
 

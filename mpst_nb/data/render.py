@@ -88,40 +88,102 @@ def _room():
         return c
     return room
 
+# %% ../../nbs/18_data.render.ipynb #a5c31e07
+@lru_cache(None)
+def _scene():
+    wp = _warp()
+
+    @wp.struct
+    class Scene:
+        mesh: wp.uint64
+        faces: wp.array(dtype=wp.int32)
+        rest: wp.array(dtype=wp.vec3)       # vertices before they move
+        normal: wp.array(dtype=wp.vec3)
+        colour: wp.array(dtype=wp.vec3)     # of skin and things
+        field: wp.array(dtype=wp.vec4)      # m inside shirt, trousers, shoes, hair
+        palette: wp.array(dtype=wp.vec3)    # their colours, four a person
+        second: wp.array(dtype=wp.vec3)     # the colours that are woven in
+        weave: wp.array(dtype=wp.vec3)      # kind, period in m, share of the second colour
+        who: wp.array(dtype=wp.int32)       # whose palette
+        light: wp.vec3                      # towards the lamp
+        ambient: wp.vec3
+        lamp: wp.vec3                       # its colour
+        size: wp.vec3                       # of the room
+        floor0: wp.vec3
+        floor1: wp.vec3
+        wall: wp.vec3
+        sky: wp.array2d(dtype=wp.vec3)      # panorama, by height and azimuth
+        skies: int                          # 0 the room; 1 its floor, and the panorama; 2 the panorama only
+    return Scene
+
+# %% ../../nbs/18_data.render.ipynb #b6d42f18
+@lru_cache(None)
+def _cloth():
+    wp = _warp()
+
+    @wp.func
+    def pattern(p: wp.vec3, w: wp.vec3):
+        "0 or 1: which of two colours the cloth has where the body at rest has the point p"
+        s = w[1]; a = p[2]/s; b = p[0]/s; on = float(0.0)
+        a -= wp.floor(a); b -= wp.floor(b)
+        if w[0] == 1.0: on = wp.where(a < w[2], 1.0, 0.0)                                  # bands around
+        if w[0] == 2.0: on = wp.where(b < w[2], 1.0, 0.0)                                  # and along
+        if w[0] == 3.0: on = wp.where((a < w[2]) != (b < w[2]), 1.0, 0.0)                  # checks
+        if w[0] == 4.0:                                                                    # blots
+            n = wp.sin(wp.floor(p[0]/s)*12.9898 + wp.floor(p[1]/s)*37.719 + wp.floor(p[2]/s)*78.233)*43758.547
+            on = wp.where(n - wp.floor(n) < w[2], 1.0, 0.0)
+        return on
+
+    @wp.func
+    def around(sky: wp.array2d(dtype=wp.vec3), d: wp.vec3):
+        "the panorama in the direction d, bilinear"
+        h = sky.shape[0]; w = sky.shape[1]
+        x = (wp.atan2(d[1], d[0])/6.2831853 + 0.5)*float(w) - 0.5; y = wp.acos(wp.clamp(d[2], -1.0, 1.0))/3.14159265*float(h) - 0.5
+        i = int(wp.floor(x)); j = int(wp.floor(y)); u = x - float(i); v = y - float(j)
+        i0 = (i + w) % w; i1 = (i + 1) % w; j0 = wp.clamp(j, 0, h-1); j1 = wp.clamp(j + 1, 0, h-1)
+        return (sky[j0,i0]*(1.0-u) + sky[j0,i1]*u)*(1.0-v) + (sky[j1,i0]*(1.0-u) + sky[j1,i1]*u)*v
+    return pattern, around
+
 # %% ../../nbs/18_data.render.ipynb #01749356
 @lru_cache(None)
 def _shade():
-    wp, room = _warp(), _room()
+    wp, room, Scene = _warp(), _room(), _scene()
+    pattern, around = _cloth()
 
     @wp.func
-    def shade(mesh: wp.uint64, faces: wp.array(dtype=wp.int32), colour: wp.array(dtype=wp.vec3), field: wp.array(dtype=wp.vec4), palette: wp.array(dtype=wp.vec3), who: wp.array(dtype=wp.int32), normal: wp.array(dtype=wp.vec3), eye: wp.vec3, d: wp.vec3,
-              light: wp.vec3, size: wp.vec3, floor0: wp.vec3, floor1: wp.vec3, wall: wp.vec3):
+    def shade(s: Scene, eye: wp.vec3, d: wp.vec3):
         c = wp.vec3(); label = int(-1)
-        q = wp.mesh_query_ray(mesh, eye, d, 20.0)
+        q = wp.mesh_query_ray(s.mesh, eye, d, 20.0)
         if q.result:
-            a = faces[3*q.face]; b = faces[3*q.face+1]; e = faces[3*q.face+2]
+            a = s.faces[3*q.face]; b = s.faces[3*q.face+1]; e = s.faces[3*q.face+2]
             w = 1.0-q.u-q.v
-            n = wp.normalize(normal[a]*q.u + normal[b]*q.v + normal[e]*w)
-            lamp = wp.max(0.0, wp.dot(n, light))
-            base = colour[a]*q.u + colour[b]*q.v + colour[e]*w
-            if who[a] >= 0:                                      # the largest positive field wins: shirt, trousers, shoes, hair
-                g = field[a]*q.u + field[b]*q.v + field[e]*w; best = float(0.0)
+            n = wp.normalize(s.normal[a]*q.u + s.normal[b]*q.v + s.normal[e]*w)
+            lamp = wp.max(0.0, wp.dot(n, s.light))
+            base = s.colour[a]*q.u + s.colour[b]*q.v + s.colour[e]*w
+            if s.who[a] >= 0:                                    # the largest positive field wins: shirt, trousers, shoes, hair
+                g = s.field[a]*q.u + s.field[b]*q.v + s.field[e]*w; best = float(0.0); worn = int(-1)
                 for k in range(4):
-                    if g[k] > best: best = g[k]; base = palette[4*who[a]+k]
-            c = wp.cw_mul(base, wp.vec3(0.30, 0.31, 0.34) + wp.vec3(0.72, 0.68, 0.62)*lamp + wp.vec3(0.12, 0.12, 0.12)*n[2])
+                    if g[k] > best: best = g[k]; worn = 4*s.who[a]+k
+                if worn >= 0:
+                    base = s.palette[worn]
+                    if s.weave[worn][0] > 0.0:
+                        on = pattern(s.rest[a]*q.u + s.rest[b]*q.v + s.rest[e]*w, s.weave[worn]); base = base*(1.0-on) + s.second[worn]*on
+            c = wp.cw_mul(base, s.ambient + s.lamp*lamp + wp.vec3(0.12, 0.12, 0.12)*n[2])
             label = q.face
         else:                                                    # leave the box that is the room
-            tx = (wp.where(d[0] > 0.0, size[0], -size[0])-eye[0])/d[0]
-            ty = (wp.where(d[1] > 0.0, size[1], -size[1])-eye[1])/d[1]
-            tz = (wp.where(d[2] > 0.0, size[2], 0.0)-eye[2])/d[2]
+            tx = (wp.where(d[0] > 0.0, s.size[0], -s.size[0])-eye[0])/d[0]
+            ty = (wp.where(d[1] > 0.0, s.size[1], -s.size[1])-eye[1])/d[1]
+            tz = (wp.where(d[2] > 0.0, s.size[2], 0.0)-eye[2])/d[2]
             t = wp.min(tx, wp.min(ty, tz))
+            if s.skies == 1: t = wp.where(d[2] < 0.0, tz, t)      # out of doors the floor goes on
             p = eye + d*t
-            if t == tz and d[2] < 0.0:
-                c = room(p, 2, floor0, floor1, wall)*0.86
+            if s.skies < 2 and t == tz and d[2] < 0.0:
+                c = room(p, 2, s.floor0, s.floor1, s.wall)*0.86
                 if wp.abs(p[0]) < 3.0 and wp.abs(p[1]) < 3.6:
-                    if wp.mesh_query_ray_anyhit(mesh, p + wp.vec3(0.0, 0.0, 0.002), light, 4.0): c = c*0.50
+                    if wp.mesh_query_ray_anyhit(s.mesh, p + wp.vec3(0.0, 0.0, 0.002), s.light, 4.0): c = c*0.50
+            elif s.skies > 0: c = around(s.sky, d)
             elif t == tz: c = wp.vec3(0.85, 0.85, 0.85)
-            else: c = room(p, wp.where(t == tx, 0, 1), floor0, floor1, wall)*(0.74 + 0.10*wp.where(t == tx, 1.0, 0.0))
+            else: c = room(p, wp.where(t == tx, 0, 1), s.floor0, s.floor1, s.wall)*(0.74 + 0.10*wp.where(t == tx, 1.0, 0.0))
         return c, label
     return shade
 
@@ -129,7 +191,7 @@ def _shade():
 @lru_cache(None)
 def _kernels():
     "Warp, and the kernels: skinning, one ray a pixel, smoothing of edges, first hit of a ray to a joint."
-    wp, shade, skin = _warp(), _shade(), _skinning()
+    wp, Scene, shade, skin = _warp(), _scene(), _shade(), _skinning()
 
     @wp.func
     def ray(x: float, y: float, i: int, cam: wp.array2d(dtype=wp.float32), R: wp.array(dtype=wp.mat33)):
@@ -143,18 +205,15 @@ def _kernels():
         return wp.normalize(wp.transpose(R[i])*wp.vec3(a, b, 1.0))
 
     @wp.kernel
-    def trace(mesh: wp.uint64, faces: wp.array(dtype=wp.int32), colour: wp.array(dtype=wp.vec3), field: wp.array(dtype=wp.vec4), palette: wp.array(dtype=wp.vec3), who: wp.array(dtype=wp.int32), normal: wp.array(dtype=wp.vec3), eyes: wp.array(dtype=wp.vec3), R: wp.array(dtype=wp.mat33),
-              cam: wp.array2d(dtype=wp.float32), side: int, light: wp.vec3, size: wp.vec3, floor0: wp.vec3, floor1: wp.vec3, wall: wp.vec3, group: wp.array(dtype=wp.int32),
+    def trace(s: Scene, eyes: wp.array(dtype=wp.vec3), R: wp.array(dtype=wp.mat33), cam: wp.array2d(dtype=wp.float32), side: int, group: wp.array(dtype=wp.int32),
               sums: wp.array(dtype=wp.vec3), label: wp.array(dtype=wp.int32)):
         t = wp.tid(); x = t % side; y = (t//side) % side; i = t//(side*side)
-        d = ray(float(x)+0.5, float(y)+0.5, i, cam, R)
-        c, f = shade(mesh, faces, colour, field, palette, who, normal, eyes[i], d, light, size, floor0, floor1, wall)
+        c, f = shade(s, eyes[i], ray(float(x)+0.5, float(y)+0.5, i, cam, R))
         sums[t] = c
         label[t] = wp.where(f < 0, -1, group[wp.max(f, 0)])
 
     @wp.kernel
-    def smooth(mesh: wp.uint64, faces: wp.array(dtype=wp.int32), colour: wp.array(dtype=wp.vec3), field: wp.array(dtype=wp.vec4), palette: wp.array(dtype=wp.vec3), who: wp.array(dtype=wp.int32), normal: wp.array(dtype=wp.vec3), eyes: wp.array(dtype=wp.vec3), R: wp.array(dtype=wp.mat33),
-               cam: wp.array2d(dtype=wp.float32), side: int, light: wp.vec3, size: wp.vec3, floor0: wp.vec3, floor1: wp.vec3, wall: wp.vec3,
+    def smooth(s: Scene, eyes: wp.array(dtype=wp.vec3), R: wp.array(dtype=wp.mat33), cam: wp.array2d(dtype=wp.float32), side: int,
                sums: wp.array(dtype=wp.vec3), label: wp.array(dtype=wp.int32), extra: int, out: wp.array(dtype=wp.uint8)):
         t = wp.tid(); x = t % side; y = (t//side) % side; i = t//(side*side)
         c = sums[t]
@@ -167,7 +226,7 @@ def _kernels():
             if edge > 0:
                 for k in range(extra):
                     g = float(k)*0.75487766 + 0.25; h = float(k)*0.56984029 + 0.125
-                    c2, f2 = shade(mesh, faces, colour, field, palette, who, normal, eyes[i], ray(float(x) + g - wp.floor(g), float(y) + h - wp.floor(h), i, cam, R), light, size, floor0, floor1, wall)
+                    c2, f2 = shade(s, eyes[i], ray(float(x) + g - wp.floor(g), float(y) + h - wp.floor(h), i, cam, R))
                     c += c2
                 c = c/float(extra+1)
         for k in range(3): out[3*t+k] = wp.uint8(wp.min(255.0, 255.0*wp.sqrt(wp.max(0.0, c[k])) + 0.5))
@@ -211,35 +270,44 @@ class Stage:
         who,       # (n,) whose palette a vertex uses, -1 none
         palette,   # (4 people,3) linear RGB
         labels,    # (m,) int: what a face belongs to
-        room=dict(floor0=(.36,.24,.15), floor1=(.22,.25,.34), wall=(.62,.60,.55)), # linear RGB of parquet, carpet and walls
+        weave=None,  # (4 people,6): a second colour, linear RGB; kind of pattern, 0 to 4; its period, m; share of the second colour
+        sky=None,    # (h,w,3) linear RGB, a panorama by polar angle and azimuth to see instead of the room
+        room=dict(floor0=(.36,.24,.15), floor1=(.22,.25,.34), wall=(.62,.60,.55)), # linear RGB of parquet, carpet and walls; with a sky, no floor if it is empty
+        light=LIGHT, # (3,) towards the lamp, of length 1
+        lamp=((.30,.31,.34), (.72,.68,.62)), # linear RGB of the light from all sides, and of the lamp
         edge=2,    # additional rays on a pixel at the edge of something (anti-aliasing); 0: none
         device='cpu',   # of Warp: 'cpu', 'cuda', 'cuda:1'
     ):
         wp, *_ = _kernels()
         from mpst_nb.data.body import _normals
-        a = lambda x, d: wp.array(np.ascontiguousarray(x), dtype=d, device=device)
-        keep = weights > 1e-5
-        self.wp, self.device, self.edge, self.labels, self.room, self.n = wp, device, edge, np.asarray(labels), room, len(vertices)
-        self.v, self.normal = a(vertices.astype(np.float32), wp.vec3), a(_normals(vertices, faces).astype(np.float32), wp.vec3)
-        self.start = a(np.r_[0, keep.sum(1).cumsum()].astype(np.int32), wp.int32)
-        w = np.where(keep, weights, 0); w = w/w.sum(1, keepdims=True)
-        self.bone, self.weight = a(bones[keep].astype(np.int32), wp.int32), a(w[keep].astype(np.float32), wp.float32)
-        self.dress = a(fields.astype(np.float32), wp.vec4), a(np.asarray(palette, np.float32), wp.vec3), a(who.astype(np.int32), wp.int32)
-        self.colour, self.group = a(colours.astype(np.float32), wp.vec3), a(self.labels.astype(np.int32), wp.int32)
-        self.faces, self.turned = a(faces.reshape(-1).astype(np.int32), wp.int32), a(np.zeros_like(vertices, np.float32), wp.vec3)
+        a = lambda x, d: wp.array(np.ascontiguousarray(x, np.int32 if d is wp.int32 else np.float32), dtype=d, device=device)
+        keep = weights > 1e-5; w = np.where(keep, weights, 0); w = w/w.sum(1, keepdims=True)
+        self.wp, self.device, self.edge, self.labels, self.n = wp, device, edge, np.asarray(labels), len(vertices)
+        self.start, self.bone, self.weight = a(np.r_[0, keep.sum(1).cumsum()], wp.int32), a(bones[keep], wp.int32), a(w[keep], wp.float32)
+        self.v, self.normal, self.group = a(vertices, wp.vec3), a(_normals(vertices, faces), wp.vec3), a(self.labels, wp.int32)
+        weave, rgb = np.zeros((len(palette), 6)) if weave is None else np.asarray(weave), lambda c: wp.vec3(*map(float, c))
+        s = self.scene = _scene()()
+        s.faces, s.rest, s.normal, s.colour = a(faces.reshape(-1), wp.int32), self.v, a(np.zeros_like(vertices), wp.vec3), a(colours, wp.vec3)
+        s.field, s.who, s.palette, s.second, s.weave = a(fields, wp.vec4), a(who, wp.int32), a(palette, wp.vec3), a(weave[:,:3], wp.vec3), a(weave[:,3:], wp.vec3)
+        s.light, s.ambient, s.lamp, s.size = rgb(light), *map(rgb, lamp), rgb(ROOM)
+        s.floor0, s.floor1, s.wall = (rgb(room.get(k, (0,0,0))) for k in ('floor0','floor1','wall'))
+        s.sky = wp.array(np.ascontiguousarray(np.zeros((1,1,3)) if sky is None else sky, np.float32), dtype=wp.vec3, device=device)
+        s.skies = 0 if sky is None else 1 if room else 2
         self.mesh, self.buffers = None, {}
 
-    def pose(self,
-        G, # (b,3,3) rotation of each bone
-        o, # (b,3) m: offset of each bone, so that v goes to sum w (G v + o)
-    ):
-        "Skin the mesh and refit its tree"
-        wp, skin, *_ = _kernels()
-        a = lambda x, d: wp.array(np.ascontiguousarray(x, np.float32), dtype=d, device=self.device)
-        points = self.mesh.points if self.mesh else wp.zeros(self.n, dtype=wp.vec3, device=self.device)
-        wp.launch(skin, dim=self.n, inputs=[self.v, self.normal, self.start, self.bone, self.weight, a(G, wp.mat33), a(o, wp.vec3), points, self.turned], device=self.device)
-        if self.mesh: self.mesh.refit()
-        else: self.mesh = wp.Mesh(points, self.faces)
+# %% ../../nbs/18_data.render.ipynb #c7e53a29
+@patch
+def pose(self: Stage,
+    G, # (b,3,3) rotation of each bone
+    o, # (b,3) m: offset of each bone, so that v goes to sum w (G v + o)
+):
+    "Skin the mesh and refit its tree"
+    wp, skin, *_ = _kernels()
+    a = lambda x, d: wp.array(np.ascontiguousarray(x, np.float32), dtype=d, device=self.device)
+    points = self.mesh.points if self.mesh else wp.zeros(self.n, dtype=wp.vec3, device=self.device)
+    wp.launch(skin, dim=self.n, inputs=[self.v, self.normal, self.start, self.bone, self.weight, a(G, wp.mat33), a(o, wp.vec3), points, self.scene.normal], device=self.device)
+    if self.mesh: self.mesh.refit()
+    else: self.mesh = wp.Mesh(points, self.scene.faces); self.scene.mesh = self.mesh.id
 
 # %% ../../nbs/18_data.render.ipynb #685456d6
 @patch
@@ -259,8 +327,7 @@ def see(self: Stage,
         self.buffers[n] = tuple(wp.zeros(k*n, dtype=d, device=self.device) for k, d in ((1, wp.vec3), (1, wp.int32), (3, wp.uint8)))
     sums, label, out = self.buffers[n]
     a = lambda x, d: wp.array(x, dtype=d, device=self.device)
-    head = [self.mesh.id, self.faces, self.colour, *self.dress, self.turned, a(eyes, wp.vec3), a(R, wp.mat33), wp.array(cam, dtype=wp.float32, device=self.device), side,
-            wp.vec3(*LIGHT), wp.vec3(*ROOM), *(wp.vec3(*self.room[k]) for k in ('floor0','floor1','wall'))]
+    head = [self.scene, a(eyes, wp.vec3), a(R, wp.mat33), wp.array(cam, dtype=wp.float32, device=self.device), side]
     wp.launch(trace, dim=n, inputs=head+[self.group, sums, label], device=self.device)
     wp.launch(smooth, dim=n, inputs=head+[sums, label, self.edge, out], device=self.device)
     return out.numpy().reshape(len(cam), side, side, 3).copy()

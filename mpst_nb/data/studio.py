@@ -121,28 +121,34 @@ class Take:
         c, self.config, self.subject, self.action, self.trial = config, config, subject, action, trial
         self.t = np.arange(c.frames)/c.fps
         self.motion = Motion(subject, action, trial, c.seed, c.mesh, horizon=max(70., self.t[-1]+5))
-        self.pose = p = self.motion(self.t)
-        self.body, self.cameras, self.device = self.motion.build.body, studio_cameras(subject, c.seed), device
-        self.joints3d = (p.joints*1000).astype(np.float32)
-        exact = np.stack([k.project(self.joints3d.astype(np.float64)) for k in self.cameras])
+        self.body, self.device = self.motion.build.body, device
+        self._film(self.motion(self.t), studio_cameras(subject, c.seed))
+
+    surroundings = {}   # what `Stage` should know of room and light, beside the studio's own
+
+    def _film(self, pose, cameras):
+        "where everything is in the images"
+        c, self.pose, self.cameras = self.config, pose, cameras
+        self.joints3d = (pose.joints*1000).astype(np.float32)
+        exact = np.stack([k.project(self.joints3d.astype(np.float64)) for k in cameras])
         self.joints2d, self.box = exact.astype(np.float32), box_of(exact).astype(np.float32)
         A = crop_affine(self.box, c.size); A[...,2] += (c.stored-c.size)/2; self.crop = A.astype(np.float32)
-        self._assemble(p)
+        self._assemble(pose)
 
     def _assemble(self, p):
         "one mesh of subject, others and things, and the moves of all its bones"
-        parts, moves, palette, n, b = [], [], [], 0, 0
+        parts, moves, palette, weave, n, b = [], [], [], [], 0, 0
         for body, G, x, own in [(self.body, p.G, p.x, True)]+[(o, G, x, False) for o, G, x in p.others]:
             labels = body.parts if own else np.full(len(body.faces), OTHER)
             parts.append((body.vertices, body.faces+n, body.bones+b, body.weights, body.colours, labels, body.fields, np.full(len(body.vertices), len(palette))))
-            palette.append(body.palette)
+            palette.append(body.palette); weave.append(body.weave)
             moves.append((G, x-np.einsum('tbij,bj->tbi', G, body.heads))); n += len(body.vertices); b += len(body.heads)
         for (v, f), colour, G, o in p.things:
             k = self.body.bones.shape[1]; bones, w = np.full((len(v),k), b), np.zeros((len(v),k)); w[:,0] = 1
             parts.append((v, f+n, bones, w, np.tile(colour, (len(v),1)), np.full(len(f), THING), np.zeros((len(v),4)), np.full(len(v), -1)))
             moves.append((G[:,None], o[:,None])); n += len(v); b += 1
         v, f, bones, w, colours, labels, fields, who = (np.concatenate(x) for x in zip(*parts))
-        self.arrays = v, f, bones, w, colours, fields, who, np.concatenate(palette), labels
+        self.arrays = v, f, bones, w, colours, fields, who, np.concatenate(palette), labels, np.concatenate(weave)
         self.moves = tuple(m.astype(np.float32) for m in _affine(moves)); self.stage, self.at = None, -1
 
 # %% ../../nbs/21_data.studio.ipynb #1e401584
@@ -151,7 +157,7 @@ def go(self: Take,
     i, # frame
 ) -> Stage:
     "The stage, posed at frame `i`"
-    if self.stage is None: self.stage = Stage(*self.arrays, edge=self.config.edge, device=self.device)
+    if self.stage is None: self.stage = Stage(*self.arrays, **self.surroundings, edge=self.config.edge, device=self.device)
     if self.at != i: self.stage.pose(self.moves[0][i], self.moves[1][i]); self.at = i
     return self.stage
 
