@@ -69,6 +69,22 @@ LEFT = [j for j in range(17) if _H.side(j) == 'left']
 RIGHT = [j for j in range(17) if _H.side(j) == 'right']
 H36M_32_TO_17 = [0, 1, 2, 3, 6, 7, 8, 12, 13, 14, 15, 17, 18, 19, 25, 26, 27]  # the joints that Human3.6M's evaluation keeps, by their place among the 32
 
+# %% ../nbs/10_skeleton.ipynb #43492073
+_DHP28 = ('spine3', 'spine4', 'spine2', 'spine', 'pelvis', 'neck', 'head', 'head_top', 'left_clavicle', 'left_shoulder', 'left_elbow', 'left_wrist', 'left_hand',
+          'right_clavicle', 'right_shoulder', 'right_elbow', 'right_wrist', 'right_hand', 'left_hip', 'left_knee', 'left_ankle', 'left_foot', 'left_toe',
+          'right_hip', 'right_knee', 'right_ankle', 'right_foot', 'right_toe')
+_DHP17 = ('head_top', 'neck', 'right_shoulder', 'right_elbow', 'right_wrist', 'left_shoulder', 'left_elbow', 'left_wrist',
+          'right_hip', 'right_knee', 'right_ankle', 'left_hip', 'left_knee', 'left_ankle', 'pelvis', 'spine', 'head')
+_BODY25 = ('Nose', 'Neck', 'RShoulder', 'RElbow', 'RWrist', 'LShoulder', 'LElbow', 'LWrist', 'MidHip', 'RHip', 'RKnee', 'RAnkle', 'LHip', 'LKnee', 'LAnkle',
+           'REye', 'LEye', 'REar', 'LEar', 'LBigToe', 'LSmallToe', 'LHeel', 'RBigToe', 'RSmallToe', 'RHeel')
+
+SKELETONS |= {s.name: s for s in (
+    Skeleton('3dhp28', _DHP28, (2, 0, 3, 4, -1, 1, 5, 6, 5, 8, 9, 10, 11, 5, 13, 14, 15, 16, 4, 18, 19, 20, 21, 4, 23, 24, 25, 26)),
+    Skeleton('3dhp17', _DHP17, (16, 15, 1, 2, 3, 1, 5, 6, 14, 8, 9, 14, 11, 12, -1, 14, 1)),
+    Skeleton('3dhp14', _DHP17[:14], (1, -1, 1, 2, 3, 1, 5, 6, 1, 8, 9, 1, 11, 12)),
+    Skeleton('body25', _BODY25, (1, 8, 1, 2, 3, 1, 5, 6, -1, 8, 9, 10, 8, 12, 13, 0, 0, 15, 16, 14, 19, 14, 11, 22, 11)),
+)}
+
 # %% ../nbs/10_skeleton.ipynb #e4a99c66
 def example_pose() -> np.ndarray:
     "A person in mid-stride, (17, 3) world mm, z up, facing -y."
