@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['H36M_SUBJECTS', 'H36M_CAMERAS', 'H36M_ACTIONS', 'H36M_NAMES', 'FORMS', 'action_of', 'trial_of', 'load_arrays',
            'PoseSequence', 'check_joints', 'check_views', 'make_sequence', 'read_metadata', 'write_metadata',
-           'read_cameras', 'H36M', 'open_h36m', 'write_videopose3d', 'write_karfly', 'write_mmpose', 'write_official']
+           'read_cameras', 'H36M', 'picture_file', 'open_h36m', 'write_videopose3d', 'write_karfly', 'write_mmpose',
+           'write_official', 'write_poses']
 
 # %% ../../nbs/22_data.h36m.ipynb #3e40957b
 import ast, importlib, io, pickle, re, struct, tokenize, zipfile, zlib
@@ -18,7 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from ..core import *
-from ..camera import Camera
+from ..camera import Camera, triangulate
 from ..metrics import PROTOCOLS
 from ..skeleton import BONES, H36M_32_TO_17, JOINTS, SKELETONS
 
@@ -143,6 +144,7 @@ class PoseSequence:
     cameras: tuple              # v `Camera`s; empty where the source has none
     frames: np.ndarray          # (t,) number of each frame at 50 Hz, from 0
     notes: tuple = ()           # what one should know before using it
+    footage: tuple = ()         # v: a video of every frame, or images numbered from 1 as 'folder/img_{:06d}.jpg'; None where a view has none; empty where the source has no pictures
 
     def projected(self) -> np.ndarray:
         "The 3D joints as the cameras see them, (v, t, 17, 2) px. Raises `MpstError` if there are no cameras."
@@ -213,6 +215,7 @@ def make_sequence(
     joints2d=None,  # (v, t, 17, 2) px
     frames=None,    # (t,) at 50 Hz, from 0; all by default
     notes=(),       # from the reader
+    footage=(),     # v: where its pictures are, see `PoseSequence`
 ) -> PoseSequence:
     "A `PoseSequence`, checked, with its known faults noted. Raises `MpstError` for whatever is wrong with it."
     key = f'{subject}-{action}-{trial}'; a = check_joints(joints3d, where); notes = list(notes)
@@ -225,7 +228,7 @@ def make_sequence(
     steps = np.unique(np.diff(frames)) if len(a) > 1 else np.array([1]); step = int(steps.min())
     if len(steps) > 1: notes.append(f"{key}: frames are missing: steps of {', '.join(map(str, steps))} at 50 Hz.")
     elif step > 1: notes.append(f"{key}: every {step}th frame of 50 Hz.")
-    return PoseSequence(key, subject, action, int(trial), 50./step, a, joints2d, tuple(cameras), frames, tuple(notes))
+    return PoseSequence(key, subject, action, int(trial), 50./step, a, joints2d, tuple(cameras), frames, tuple(notes), tuple(footage))
 
 # %% ../../nbs/22_data.h36m.ipynb #e6a87624
 def _camera(where, name, R, T, f, c, k, p):
@@ -338,6 +341,7 @@ FORMS = {   # form -> files by which a folder is recognised
     'karfly': ('human36m-multiview-labels-*.npy', 'extra/human36m-multiview-labels-*.npy'),
     'microsoft': ('h36m_[tv]*.pkl', 'annot/h36m_[tv]*.pkl'),
     'mmpose': ('annotation_body3d/fps*/h36m_*.npz', 'fps*/h36m_*.npz', 'h36m_t*.npz'),
+    'motionbert': ('h36m_sh_conf_*.pkl', 'motion3d/h36m_sh_conf_*.pkl'),
     'h36m-fetch': ('S*/*/annot.h5',)}
 
 # %% ../../nbs/22_data.h36m.ipynb #78df9de6
@@ -433,9 +437,32 @@ def _to32(joints):
         index.append(at.index(j))
     return np.asarray(joints)[..., index, :]
 
+# %% ../../nbs/22_data.h36m.ipynb #5a276fb7
+_NUMBER = '{:06d}'
+
+def picture_file(
+    footage, # of one view, as in `PoseSequence`
+    frame,   # number of a frame at 50 Hz, from 0
+) -> Path:
+    "The file that holds a frame: the video, or the image of that number (images count from 1)."
+    return Path(str(footage).replace(_NUMBER, f'{frame+1:06d}'))
+
+def _footage(where, four, notes, first=0):
+    "`four` with None for those whose first picture is not there, which is noted; empty if none is."
+    there = [picture_file(f, first).is_file() for f in four]
+    if not any(there): return ()
+    if not all(there): notes.append(f"{where}: no pictures of camera {', '.join(c for c, t in zip(H36M_CAMERAS, there) if not t)}.")
+    return tuple(f if t else None for f, t in zip(four, there))
+
+def _sequence_images(roots, subject, action, trial, first, where, notes):
+    "The images that h36m-fetch extracts, and karfly's code reads: S1/Directions-1/imageSequence/54138969/img_000001.jpg in one of these folders."
+    folders = [r/subject/f'{a}-{trial}'/'imageSequence' for r in roots for a in dict.fromkeys((_LONG.get(action, action), action))]
+    folder = next((f for f in folders if f.is_dir()), None)
+    return () if folder is None else _footage(where, [folder/c/f'img_{_NUMBER}.jpg' for c in H36M_CAMERAS], notes, first)
+
 # %% ../../nbs/22_data.h36m.ipynb #63d88686
-def _from_views(where, subject, action, trial, cameras, views, notes=(), tol=1.):
-    "A sequence from the camera coordinates of each view: v -> (frames, (t, 17, 3) camera mm, (t, 17, 2) px). The views must agree on the world within `tol` mm."
+def _from_views(where, subject, action, trial, cameras, views, notes=(), tol=1., images=None):
+    "A sequence from the camera coordinates of each view: v -> (frames, (t, 17, 3) camera mm, (t, 17, 2) px); `images(first frame, notes)` finds its pictures. The views must agree on the world within `tol` mm."
     if not cameras: raise MpstError(f"{where}: these poses are in camera coordinates and there are no cameras to bring them into the world: give `cameras=` a metadata.xml or cameras.pkl.")
     common, notes = sorted(set.intersection(*(set(f.tolist()) for f, _, _ in views.values()))), list(notes)
     if not common: raise MpstError(f"{where}: the views have no frame in common.")
@@ -451,7 +478,7 @@ def _from_views(where, subject, action, trial, cameras, views, notes=(), tol=1.)
     if off[worst] > tol: raise MpstError(f"{where}: the views disagree about the world by {off[worst]:.0f} mm, camera {cameras[worst].name} most: cameras in another order, another convention of R and T, or retargeted (universal) poses.")
     lack = [c.name for v, c in enumerate(cameras) if v not in views]
     if lack: notes.append(f"{where}: no view of camera {', '.join(lack)}.")
-    return make_sequence(where, subject, action, trial, np.mean(list(world.values()), 0), cameras, uv, np.array(common), notes)
+    return make_sequence(where, subject, action, trial, np.mean(list(world.values()), 0), cameras, uv, np.array(common), notes, images(common[0], notes) if images else ())
 
 # %% ../../nbs/22_data.h36m.ipynb #aff5dfac
 _READERS = {}   # form -> a function (path, cameras, detections) that gives readers by key, and notes; each form adds its own below
@@ -462,8 +489,7 @@ def _form_of_file(path):
     if path.name == 'annot.h5': return 'h36m-fetch'
     d = load_arrays(path) if path.suffix in ('.npy', '.npz', '.pkl') else None
     has = lambda *keys: isinstance(d, dict) and all(k in d for k in keys)
-    if has('train', 'test') and isinstance(d['test'], dict) and 'joint3d_image' in d['test']:
-        raise MpstError(f"{path} is MotionBERT's file: its poses are in image units scaled by a factor a frame, not in the world, and are not read here.")
+    if has('train', 'test') and isinstance(d['test'], dict) and 'joint3d_image' in d['test']: return 'motionbert'
     if isinstance(d, list) and d and isinstance(d[0], dict) and 'joints_3d_camera' in d[0]: return 'microsoft'
     return next((f for f, keys in dict(videopose3d=('positions_3d',), karfly=('table', 'cameras'), mmpose=('imgname', 'S')).items() if has(*keys)), None)
 
@@ -475,7 +501,7 @@ def _forms_of(path):
 def open_h36m(
     path,            # a folder or file in one of the FORMS
     cameras=None,    # where the form has none of its own: a file for `read_cameras`, or subject -> four cameras
-    detections=None, # VideoPose3D: which 2D, by name ('gt', 'cpn_ft_h36m_dbb') or path
+    detections=None, # VideoPose3D and mmpose: which 2D, by name ('gt', 'cpn_ft_h36m_dbb'), for VideoPose3D also a path
 ) -> H36M:
     "Human3.6M as it lies at `path`. Raises `MpstError` if nothing is there, if it is no form that is read (it lists those that are), or several, and for a broken file."
     path = Path(path)
@@ -580,7 +606,9 @@ def _read_karfly(path, cameras, detections):
     def read(s, action, trial, rows):
         where = f'{path}, {s} {action}-{trial}'; r = t[rows]; lost = (~r['bbox_by_camera_tlbr'].any(-1)).sum(0)
         said = [f"{where}: camera {n} has no image in {k} of {len(r)} frames." for n, k in zip(H36M_CAMERAS, lost) if k]
-        return make_sequence(where, s, action, trial, r['keypoints'][:, _KARFLY_TO_17], _four(cams, s, where), None, r['frame_idx'].astype(int), said)
+        frames = r['frame_idx'].astype(int)
+        pictures = _sequence_images((path.parent, path.parent.parent, path.parent.parent/'processed'), s, action, trial, frames[0], where, said)
+        return make_sequence(where, s, action, trial, r['keypoints'][:, _KARFLY_TO_17], _four(cams, s, where), None, frames, said, pictures)
     if t['subject_idx'].max() >= len(d['subject_names']) or t['action_idx'].max() >= len(d['action_names']):
         raise MpstError(f"{path}: the table refers to subject {t['subject_idx'].max()} or action {t['action_idx'].max()}, which has no name.")
     code = t['subject_idx'].astype(int)*1000+t['action_idx']; order = np.argsort(code, kind='stable'); ends = np.flatnonzero(np.diff(code[order], prepend=-1, append=-1)); out = {}
@@ -625,6 +653,17 @@ def _mmpose_rows(file):
     for i, m in enumerate(found): groups.setdefault(m.group(1, 2), {}).setdefault(m.group(3), []).append((i, int(m.group(4))-1))
     return d, groups
 
+# %% ../../nbs/22_data.h36m.ipynb #d3308be0
+def _mmpose_detections(file, which, n):
+    "The detected 2D (n, 17, 2 or 3) for the rows of an annotation file."
+    split, rate = 'train' if 'train' in file.stem else 'test', file.parent
+    folders = [f/d for f in (rate, rate.parent, rate.parent.parent) for d in ('', 'joint_2d_det_files')]
+    files = {f.stem.removesuffix(f'_{split}'): f for d in folders for f in sorted(d.glob(f'*_{split}.npy'))}
+    if not files: raise MpstError(f"{file} has no detections beside it: no *_{split}.npy in {rate} or joint_2d_det_files.")
+    path = choose(which, files, f'2D detections for {file.name}:'); a = load_arrays(path)
+    if not isinstance(a, np.ndarray) or a.shape[:2] != (n, 17) or a.ndim != 3 or a.shape[2] not in (2, 3): raise MpstError(f"{path}: detections of shape {getattr(a, 'shape', type(a).__name__)} should be ({n}, 17, 3), a row for each of {file.name}.")
+    return a
+
 # %% ../../nbs/22_data.h36m.ipynb #ea969b1b
 def _read_mmpose(path, cameras, detections):
     "Readers by key, and notes."
@@ -638,9 +677,13 @@ def _read_mmpose(path, cameras, detections):
             if name not in group: continue
             i, frames = np.array(group[name]).T
             views[v] = frames, np.asarray(d['S'][i][..., :3], np.float64)*1000, np.asarray(d['part'][i][..., :2], np.float64)
-        return _from_views(where, s, action, trial, four, views)
+        stem = lambda c: f"{s}_{H36M_NAMES[s][action, trial].replace(' ', '_')}.{c}"
+        images = lambda first, said: _footage(where, [rates[0].parent.parent/'images'/s/stem(c)/f'{stem(c)}_{_NUMBER}.jpg' for c in H36M_CAMERAS], said, first)
+        return _from_views(where, s, action, trial, four, views, images=images)
     for file in (f for f in files if f.parent == rates[0]):
-        d, groups = _mmpose_rows(file); known = _known(file, list(dict.fromkeys(s for s, _ in groups)), notes)
+        d, groups = _mmpose_rows(file)
+        if detections is not None: d = {**d, 'part': _mmpose_detections(file, detections, len(d['part']))}; notes.append(f"2D of {file.name} from the detections {detections}.")
+        known = _known(file, list(dict.fromkeys(s for s, _ in groups)), notes)
         for (s, name), group in groups.items():
             if s in known: a, t = _named(file, trial_of, s, name); out.append((f'{s}-{a}-{t}', partial(read, file, d, s, a, t, group)))
     return _unique(path, out), notes
@@ -703,6 +746,57 @@ def _read_microsoft(path, cameras, detections):
 
 _READERS['microsoft'] = _read_microsoft
 
+# %% ../../nbs/22_data.h36m.ipynb #4bb5bb89
+_SOURCE = re.compile(r's_(\d+)_act_(\d+)_subact_(\d+)_ca_0?([1-4])$')
+
+def _motionbert_blocks(path, split, d):
+    "(subject, action, trial) -> view -> rows of one half of the file."
+    lack = [k for k in ('joint3d_image', 'joint_2d', 'source') if k not in d]
+    if lack: raise MpstError(f"{path}: its {split!r} has no {', '.join(lack)}.")
+    names = np.asarray(d['source'], str).reshape(-1); out = {}
+    if not len(names) == len(d['joint3d_image']) == len(d['joint_2d']): raise MpstError(f"{path}: its {split!r} has {len(names)} sources, {len(d['joint3d_image'])} poses and {len(d['joint_2d'])} 2D poses.")
+    ends = np.r_[0, np.flatnonzero(names[1:] != names[:-1])+1, len(names)] if len(names) else [0]
+    for a, b in zip(ends[:-1], ends[1:]):
+        m = _SOURCE.match(names[a])
+        if not m or not 2 <= int(m[2]) <= 16: raise MpstError(f"{path}: source {str(names[a])!r} is not like s_01_act_02_subact_01_ca_01, with an action from 2 to 16.")
+        views = out.setdefault((f'S{int(m[1])}', H36M_ACTIONS[int(m[2])-2], int(m[3])), {})
+        if int(m[4])-1 in views: raise MpstError(f"{path}: the frames of {names[a]} are not together.")
+        views[int(m[4])-1] = slice(a, b)
+    return out
+
+# %% ../../nbs/22_data.h36m.ipynb #dbdc71c1
+def _meeting(where, cameras, views, pixels, notes):
+    "World joints (t, 17, 3) where the views' true pixels (v, t, 17, 2) meet, without the lens or with it."
+    bad = ~np.isfinite(pixels).all((0, 2, 3))
+    if bad.any(): raise MpstError(f"{where}: {bad.sum()} of {len(bad)} frames have pixels that are NaN or infinite, frame {bad.argmax()} first.")
+    four = [cameras[v] for v in views]; found = []
+    for cams, how in (([c.pinhole() for c in four], 'without the lens'), (four, 'with the lens')):
+        X, off, _ = triangulate(cams, pixels); found.append((float(np.nan_to_num(off, nan=np.inf).max()), X, how))
+    off, X, how = min(found, key=lambda f: f[0])
+    if off > .5: raise MpstError(f"{where}: the pixels of its views miss one another by up to {off:.1f} px: these cameras do not belong to them, or the views are in another order.")
+    notes.append(f"{where}: 3D triangulated from true pixels {how} in {len(four)} views, which meet within {off:.2g} px; the 2D is a detector's.")
+    return X
+
+def _read_motionbert(path, cameras, detections):
+    "Readers by key, and notes."
+    path, notes = _files(path, 'motionbert')[0], []; d = load_arrays(path); cams = _beside((path.parent, path.parent.parent), cameras); out = []
+    def read(split, s, action, trial, views):
+        where, said, part = f'{path}, {s} {action}-{trial}', [], d[split]; four = _four(cams, s, where); n = min(r.stop-r.start for r in views.values())
+        if not four: raise MpstError(f"{where}: its poses are in image px and there are no cameras to bring them into the world: give `cameras=` a metadata.xml or cameras.pkl.")
+        if len(views) < 2: raise MpstError(f"{where}: one view alone has no depth; its file should hold the views of several cameras.")
+        rows = {v: slice(r.start, r.start+n) for v, r in sorted(views.items())}
+        if any(r.stop-r.start > n for r in views.values()): said.append(f"{where}: views differ in length, trimmed to {n} frames.")
+        X = _meeting(where, four, list(rows), np.stack([np.asarray(part['joint3d_image'][r], np.float64)[..., :2] for r in rows.values()]), said)
+        uv = np.full((4, n, 17, 2), np.nan)
+        for v, r in rows.items(): uv[v] = np.asarray(part['joint_2d'][r])[..., :2]
+        return make_sequence(where, s, action, trial, X, four, uv, notes=said)
+    for split in ('train', 'test'):
+        blocks = _motionbert_blocks(path, split, d[split]); known = _known(path, list(dict.fromkeys(k[0] for k in blocks)), notes) if blocks else []
+        out += [('{}-{}-{}'.format(*k), partial(read, split, *k, v)) for k, v in blocks.items() if k[0] in known]
+    return _unique(path, out), notes
+
+_READERS['motionbert'] = _read_motionbert
+
 # %% ../../nbs/22_data.h36m.ipynb #7ef46485
 def _h5(file):
     "The data sets of an annot.h5 that are read."
@@ -721,7 +815,8 @@ def _read_fetch(path, cameras, detections):
         if lack: raise MpstError(f"{file} has no {', '.join(lack)}" + (': an old h36m-fetch kept only the retargeted poses, which are no truth.' if 'pose/3d' in lack else '.'))
         if len({len(x) for x in d.values()}) > 1: raise MpstError(f"{file}: its data sets differ in length: {', '.join(f'{k} {len(x)}' for k, x in d.items())}.")
         X, uv = _take32(d['pose/3d'], where, 3), _take32(d['pose/2d'], where, 2); at = {v: d['camera'] == int(n) for v, n in enumerate(H36M_CAMERAS)}
-        return _from_views(where, s, action, trial, four, {v: (d['frame'][m].astype(int)-1, X[m], uv[m]) for v, m in at.items() if m.any()})
+        images = lambda first, said: _sequence_images((root,), s, action, trial, first, where, said)
+        return _from_views(where, s, action, trial, four, {v: (d['frame'][m].astype(int)-1, X[m], uv[m]) for v, m in at.items() if m.any()}, images=images)
     out = {}
     for f in (f for f in files if f.parent.parent.name in known):
         action, _, trial = f.parent.name.partition('-'); s = f.parent.parent.name
@@ -752,9 +847,10 @@ def _read_official(path, cameras, detections):
         where, said, d2 = f'{folders[s]/name}.cdf', [], folders[s].with_name(folders[s].name.replace('D3', 'D2'))
         X = _cdf(folders[s]/f'{name}.cdf', 3); four = _four(cams, s, where)
         files = [d2/f'{name}.{c}.cdf' for c in H36M_CAMERAS]; there = [f.is_file() for f in files]; blank = np.full((len(X), 17, 2), np.nan)
-        if not any(there): said.append(f"{where}: no D2_Positions, so there is no 2D."); return make_sequence(where, s, action, trial, X, four, notes=said)
+        pictures = _footage(where, [root/s/'Videos'/f'{name}.{c}.mp4' for c in H36M_CAMERAS], said)
+        if not any(there): said.append(f"{where}: no D2_Positions, so there is no 2D."); return make_sequence(where, s, action, trial, X, four, notes=said, footage=pictures)
         if not all(there): said.append(f"{where}: no 2D of camera {', '.join(c for c, t in zip(H36M_CAMERAS, there) if not t)}.")
-        return make_sequence(where, s, action, trial, X, four, _trimmed(where, [_cdf(f, 2) if t else blank for f, t in zip(files, there)], len(X), said), notes=said)
+        return make_sequence(where, s, action, trial, X, four, _trimmed(where, [_cdf(f, 2) if t else blank for f, t in zip(files, there)], len(X), said), notes=said, footage=pictures)
     at = {(s, f.stem): _named(folders[s]/f.name, trial_of, s, f.stem, names) for s in known for f in sorted(folders[s].glob('*.cdf')) if not f.stem.startswith('_ALL')}
     return _unique(root, ((f'{s}-{a}-{t}', partial(read, s, n, a, t)) for (s, n), (a, t) in at.items())), notes
 
@@ -773,13 +869,18 @@ def write_official(
     sequences, # `PoseSequence`s with every frame and cameras
     path,      # root of the release to write: metadata.xml, S1/MyPoseFeatures/...
 ):
-    "The release's poses and cameras (no videos). Raises `MpstError` for a sequence that lacks frames or cameras, which this form cannot hold."
-    cams, path = {}, Path(path)
-    for s in sequences:
-        if not np.array_equal(s.frames, np.arange(len(s.frames))): raise MpstError(f"{s.key}: the release's form holds every frame at 50 Hz from the first; this sequence does not.")
-        name, features, flat = H36M_NAMES[s.subject][s.action, s.trial], path/s.subject/'MyPoseFeatures', lambda a: _to32(a).reshape(len(a), -1)
-        uv = s.both(); cams[s.subject] = s.cameras
-        _save_cdf(features/'D3_Positions'/f'{name}.cdf', flat(s.joints3d))
-        for c, x in zip(s.cameras, uv):
-            if np.isfinite(x).all(): _save_cdf(features/'D2_Positions'/f'{name}.{c.name}.cdf', flat(x))
-    write_metadata(path/'metadata.xml', cams)
+    "The release's poses and cameras; `export_studio` writes videos too. Raises `MpstError` for a sequence that lacks frames or cameras, which this form cannot hold."
+    cams = {}
+    for s in sequences: write_poses(s, path); cams[s.subject] = s.cameras
+    write_metadata(Path(path)/'metadata.xml', cams)
+
+def write_poses(
+    s: PoseSequence, # with every frame and cameras
+    path,            # root of the release: S1/MyPoseFeatures/... is written there, the 3D last
+):
+    "The CDFs of one sequence, 2D first; metadata.xml is `write_metadata`'s. Raises as `write_official`."
+    if not np.array_equal(s.frames, np.arange(len(s.frames))): raise MpstError(f"{s.key}: the release's form holds every frame at 50 Hz from the first; this sequence does not.")
+    name, features, flat = H36M_NAMES[s.subject][s.action, s.trial], Path(path)/s.subject/'MyPoseFeatures', lambda a: _to32(a).reshape(len(a), -1)
+    for c, x in zip(s.cameras, s.both()):
+        if np.isfinite(x).all(): _save_cdf(features/'D2_Positions'/f'{name}.{c.name}.cdf', flat(x))
+    _save_cdf(features/'D3_Positions'/f'{name}.cdf', flat(s.joints3d))

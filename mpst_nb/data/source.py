@@ -18,7 +18,7 @@ def open_data(
     name: str,              # the profile
     path: str|None=None,    # a prepared data set of any recipe, or where to prepare the profile's; its own folder by default
 ):
-    "The data set of a profile as a `Store`; the studio is rendered if it is missing or half there, after saying where. Raises `MpstError` if Human3.6M has not been prepared, and for a folder that holds another recipe."
+    "The data set of a profile as a `Store`; the studio is rendered if it is missing or half there, after saying where. Raises `MpstError` if Human3.6M has not been prepared, or only half, and for a folder that holds another recipe."
     p = profile(name)
     if path and (Path(path)/'manifest.json').exists(): return open_store(path)
     path = Path(path) if path else data_path(name)
@@ -26,7 +26,7 @@ def open_data(
         config = StudioConfig(**p.studio)
         if not (path/'manifest.json').exists(): print(f"no prepared data set in {path.resolve()}: rendering the {name} studio there ({len(config.keys)} sequences)", flush=True)
         return prepare_studio(config, path)
-    if not (path/'manifest.json').exists():
-        raise MpstError(f"{path} holds no prepared Human3.6M, which the {name} profile trains on. It is under licence and comes from its authors only, and this release has no command that prepares it: "
-                        "use the quick or demo profile, which make their own data, or a store of your own (StoreWriter in nbs/20_data.clips.ipynb).")
+    if not (path/'manifest.json').exists() and not (path/'recipe.json').exists():        # of half a preparation, open_store says what it lacks
+        raise MpstError(f"{path} holds no prepared Human3.6M, which the {name} profile trains on. It is under licence and comes from its authors only. `mpst prepare h36m --profile {name} PATH` prepares what you hold: "
+                        "PATH is the official release with its videos, or the images of h36m-fetch, karfly or mmpose with their annotations (nbs/26_data.release.ipynb). One that is prepared elsewhere is given as the parameter data.")
     return open_store(path)

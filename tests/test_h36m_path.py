@@ -1,0 +1,79 @@
+"""The paper profile from a release to Table II, at the network's real sizes: the studio writes itself as Human3.6M's official release, `mpst prepare h36m` makes a
+store of it, ours takes one step on it, and PoseFormer one pass on ours. What no GPU and no licence let us run in full is at least walked."""
+import json
+
+import numpy as np
+import pytest
+
+from mpst_nb.core import MpstError, RunRecord, run_notebook
+from mpst_nb.data.clips import open_store
+from mpst_nb.data.release import export_studio
+from mpst_nb.data.studio import StudioConfig, Take
+
+STUDIO = StudioConfig(subjects=("S1", "S9"), actions=("Walking",), trials=1, frames=4, fps=50., size=224)
+
+
+def psnr(a, b): return 10 * np.log10(255**2 / ((np.asarray(a, float) - b)**2).mean())
+
+
+@pytest.fixture(scope="module")
+def release(tmp_path_factory):
+    return export_studio(STUDIO, tmp_path_factory.mktemp("h36m") / "release", workers=1)
+
+
+@pytest.fixture(scope="module")
+def prepared(release, tmp_path_factory):
+    "The store that the command makes where the paper profile looks for it, and empty folders for the rest."
+    from mpst_nb.cli import main
+    patch, work = pytest.MonkeyPatch(), tmp_path_factory.mktemp("paper")
+    for name in ("runs", "cache"): patch.setenv(f"MPST_{name.upper()}", str(work / name))
+    patch.setenv("HF_HUB_OFFLINE", "1")                       # the pretrained weights are not looked for
+    assert main(["prepare", "h36m", str(release.path), "--workers", "1"]) == 0
+    yield open_store(work / "cache" / "h36m-paper")
+    patch.undo()
+
+
+@pytest.mark.parametrize("subject", STUDIO.subjects)
+def test_what_is_prepared_is_the_studios_own(prepared, subject):
+    take, s = Take(subject, "Walking", 1, STUDIO), prepared.sequence(f"{subject}-Walking-1")
+    assert np.abs(s.joints3d - take.joints3d).max() < 1e-3                      # mm
+    assert np.abs(s.joints2d - take.joints2d).max() < 1e-3                      # px
+    assert np.abs(np.stack([c.project(s.joints3d) for c in s.cameras]) - take.joints2d).max() < 1e-3
+    assert np.abs(s.crop - take.crop).max() < 1e-3 and s.present.all()
+    crops, own = prepared.crops(f"{subject}-Walking-1"), np.stack([take.frame(i) for i in range(STUDIO.frames)], 1)
+    quality, inner = psnr(crops, own), (slice(None), slice(None), slice(2, -2), slice(2, -2))
+    shifted = [psnr(np.roll(crops, s, axis)[inner], own[inner]) for axis in (2, 3) for s in (-1, 1)]
+    print(f"{subject}: crops through two compressions against the studio's own, PSNR {quality:.1f} dB; shifted by a pixel {max(shifted):.1f}, a frame late {psnr(crops[:, 1:], own[:, :-1]):.1f}")
+    assert quality > 31 and max(shifted) < quality - 1                         # the same pictures, at the same place
+    assert psnr(crops[:, 1:], own[:, :-1]) < quality - .5 and psnr(crops[:, :-1], own[:, 1:]) < quality - .5   # and of the same moment
+
+
+def test_preparing_again_opens_it(prepared, release, capsys):
+    from mpst_nb.cli import main
+    before = {f: f.stat().st_mtime_ns for f in prepared.path.rglob("*") if f.is_file()}
+    assert main(["prepare", "h36m", str(release.path)]) == 0 and main(["prepare", "h36m"]) == 0
+    assert "2 sequences" in capsys.readouterr().out
+    assert {f: f.stat().st_mtime_ns for f in prepared.path.rglob("*") if f.is_file()} == before
+
+
+def test_a_release_without_videos_says_so(release, tmp_path, capsys):
+    from mpst_nb.cli import main
+    from mpst_nb.data.h36m import write_official
+    write_official(release.poses(), tmp_path / "poses")
+    assert main(["prepare", "h36m", str(tmp_path / "poses"), "--out", str(tmp_path / "store"), "--workers", "1"]) == 1
+    assert "2 of 2 sequences could not be prepared" in (said := capsys.readouterr().err) and "S9-Walking-1: none of its cameras has pictures" in said
+    with pytest.raises(MpstError, match="half prepared .* lacks 2"): open_store(tmp_path / "store")
+
+
+def test_the_paper_profile_trains_and_lifts(prepared):
+    "One step of 64 images of Swin-T, ViT-sized relations and the head; then PoseFormer on the joints that it finds. Short clips and a short window: only those are not the paper's."
+    ours = RunRecord(run_notebook("train", dict(profile="paper", frames=2, images=64, device="cpu")))
+    assert ours.record["protocol"] == "videopose3d" and ours.record["data"]["source"] == "h36m" and ours.record["data"]["hash"] == prepared.hash
+    assert ours.record["curve"][-1]["images"] == 64 and np.isfinite(ours.metrics["MSE"]) and ours.metrics["MSE_hidden"] is None   # what is hidden is not known
+    config = json.loads((ours.path / "config.json").read_text())
+    assert (config["size"], config["dim"], list(config["depths"])) == (224, 96, [2, 2, 6, 2])
+    assert {k: v.shape for k, v in ours.predictions().items()} == {k: (4, STUDIO.frames, 17, 2) for k in prepared.keys()}
+
+    lifted = RunRecord(run_notebook("lift", dict(profile="paper", detector=str(ours.path), frames=9, device="cpu")))
+    assert lifted.record["protocol"] == "videopose3d" and lifted.record["detector_run"] == ours.path.name
+    assert 0 < lifted.metrics["MPJPE"] < 5000 and lifted.metrics["triangulated"]["MPJPE"] > 0 and list(lifted.metrics["per_action"]) == ["Walking"]
