@@ -50,6 +50,7 @@ class FitConfig:
     frozen: bool = False           # relations on the tokens of a spatial module that stays as the baseline left it
     copies: int = 0                # further passes of tokens, each with its own augmentation
     loaders: int = 1               # threads that draw and decode the next steps' clips
+    precision: str = 'auto'        # of the products: 'bf16' or 'fp32'; auto: bf16 on a GPU, fp32 on a CPU (weights and optimiser are fp32 always)
 
     def steps(self, n, batch=None): return max(1, round((self.images or self.epochs*n)/(batch or self.batch)))   # n: training images there are; batch: images that a step really has
 
@@ -227,11 +228,12 @@ class _Checkpoint:
         return _State(**last['at'])
 
 # %% ../nbs/50_fit.ipynb #60eec231
-def _accelerator(device):
+def _accelerator(device, precision='auto'):
     "Accelerate on that device, also when the process has trained on another kind of device before."
     if device.type == 'cuda' and device.index is not None: torch.cuda.set_device(device)
-    if AcceleratorState._shared_state and AcceleratorState().device.type != device.type: AcceleratorState._reset_state(reset_partial_state=True)
-    return Accelerator(cpu=device.type == 'cpu', mixed_precision='bf16' if device.type == 'cuda' else 'no')
+    mixed = {'auto': 'bf16' if device.type == 'cuda' else 'no', 'bf16': 'bf16', 'fp32': 'no'}[choose(precision, ('auto', 'bf16', 'fp32'), 'precision')]
+    if AcceleratorState._shared_state and (AcceleratorState().device.type, AcceleratorState().mixed_precision) != (device.type, mixed): AcceleratorState._reset_state(reset_partial_state=True)
+    return Accelerator(cpu=device.type == 'cpu', mixed_precision=mixed)
 
 def fit(
     model,             # a network with a `config`, or any that `predict_batch` can call
@@ -247,7 +249,7 @@ def fit(
 ) -> list:
     "Train in place; the curve, a list of dicts with step, images, loss, lr, and figures of `watch`. Raises `MpstError` when the loss is not a number, or a checkpoint is another run's."
     choose(config.choose, ('best', 'last'), 'state to choose')
-    accelerator = _accelerator(pick_device(device))
+    accelerator = _accelerator(pick_device(device), config.precision)
     optimizer = torch.optim.AdamW(optimizer_groups(model, config.weight_decay), lr=config.lr, fused=True)
     rank, world, main = accelerator.process_index, accelerator.num_processes, accelerator.is_main_process
     loss_of, optimizer = accelerator.prepare(_Loss(model, config.unit), optimizer)
@@ -265,7 +267,7 @@ def fit(
         accelerator.backward(loss)
         accelerator.clip_grad_norm_(loss_of.parameters(), config.clip_grad)
         optimizer.step(); optimizer.zero_grad()
-        at.losses.append(loss.detach()); at.images += world*batch['target'].shape[:3].numel(); at.step += 1; bar.update()
+        at.losses.append(loss.detach()); at.images += world*batch['tokens' if 'tokens' in batch else 'frames'].shape[:3].numel(); at.step += 1; bar.update()
         at.seconds, began = at.seconds+time.time()-began, time.time()
         if at.step % every == 0 or at.step == steps: _look(at, config, model, watch, optimizer.param_groups[0]['lr'], bar)
         elif time.time()-last > config.keep_every: kept.keep(at); last = time.time()
@@ -276,7 +278,6 @@ def fit(
     return at.curve
 
 def _settings(model): return json.loads(json.dumps(vars(model.config), default=str)) if hasattr(model, 'config') else type(model).__name__
-
 
 # %% ../nbs/50_fit.ipynb #59645406
 _KEPT = ('tokens', 'target', 'present', 'geometry')
@@ -291,6 +292,7 @@ def tokens_of(
     seed=0,
     keep=None,         # folder that keeps them; None computes them anew
     progress=True,
+    piece=256,         # frames at a time, which bounds the memory
 ) -> dict:
     "key -> dict(tokens (1 + copies, v, t, c), target (1 + copies, v, t, j, 2) in units of the crop, present (1 + copies, v, t), geometry (1 + copies, v, t, 16))."
     file = Path(keep)/f'{_token_hash(model, store, keys, augment, copies, seed)}.npz' if keep else None
@@ -298,10 +300,12 @@ def tokens_of(
         with np.load(file) as z: return {k: {n: z[f'{k}/{n}'] for n in _KEPT} for k in keys}
     device, out = next(model.parameters()).device, {}
     model.eval()
+    def look(i, key, copy, first):   # a piece of the sequence; the augmentation, drawn anew from the same numbers, is that of the other pieces
+        c = store.clip(key, first, min(piece, store.row(key)['frames']-first), augment=augment if copy else None, rng=np.random.default_rng([seed, i, copy]))
+        return dict(tokens=model.tokens(torch.from_numpy(c.frames[None]).to(device)).cpu().numpy()[0], target=c.joints2d/store.size, present=c.present, geometry=crop_geometry(c.cameras, c.crop, store.size))
     for i, key in enumerate(tqdm(keys, desc='tokens', unit='seq', disable=not progress, mininterval=1)):
-        clips = [store.clip(key, augment=augment if c else None, rng=np.random.default_rng([seed, i, c])) for c in range(1+copies)]
-        out[key] = dict(tokens=np.concatenate([model.tokens(torch.from_numpy(c.frames[None]).to(device)).cpu().numpy() for c in clips]), target=np.stack([c.joints2d/store.size for c in clips]), present=np.stack([c.present for c in clips]),
-            geometry=np.stack([crop_geometry(c.cameras, c.crop, store.size) for c in clips]))
+        parts = [[look(i, key, copy, first) for first in range(0, store.row(key)['frames'], piece)] for copy in range(1+copies)]
+        out[key] = {n: np.stack([np.concatenate([p[n] for p in pieces], 1) for pieces in parts]) for n in _KEPT}
     if file:
         with atomic_path(file) as tmp: np.savez(tmp, **{f'{k}/{n}': a for k, d in out.items() for n, a in d.items()})
     return out
@@ -323,6 +327,7 @@ def predict_store(
     views=None,    # cameras that the network is given; the others count as missing
     step=1,        # every step-th frame, for what looks at images one by one
     images=256,    # at a time
+    size=None,     # side of the crops that the network is given, px; the store's by default
 ) -> dict:
     "key -> joints (v, t, j, 2) in crop px of the store's size. Raises `MpstError` if a sequence is shorter than a window."
     device, out = next(model.parameters()).device, {}
@@ -333,9 +338,9 @@ def predict_store(
         some = max(1, images//(v*frames))                      # windows at a time: many where they are short
         for part in (windows[i:i+some] for i in range(0, len(windows), some)):
             a, b = part[0][0], part[-1][0]+frames
-            clip = None if tokens is not None else store.clip(key, a*step, b-a, step)
+            clip = None if tokens is not None else store.clip(key, a*step, b-a, step, size=size)
             source = dict(frames=clip.frames) if clip else dict(tokens=tokens[key]['tokens'][0][:, a:b])
-            if getattr(model.config, 'by_camera', False): source['geometry'] = crop_geometry(clip.cameras, clip.crop, store.size) if clip else tokens[key]['geometry'][0][:, a:b]
+            if getattr(model.config, 'by_camera', False): source['geometry'] = crop_geometry(clip.cameras, clip.crop, size or store.size) if clip else tokens[key]['geometry'][0][:, a:b]
             present = store.sequence(key).present[:, ::step][:, a:b].copy()
             if views is not None: present[[i for i in range(v) if i not in views]] = False
             windowed = lambda x: torch.from_numpy(np.stack([x[:, first-a:first-a+frames] for first, _ in part])).to(device)

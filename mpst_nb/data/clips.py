@@ -184,6 +184,8 @@ def open_store(
     return Store(path)
 
 # %% ../../nbs/20_data.clips.ipynb #0f5f50ca
+def _some(names, most=8): return ', '.join(names) if len(names) <= most else f"{', '.join(names[:3])} ... {names[-1]} ({len(names)})"
+
 class Store:
     "A prepared data set, read-only. Raises `MpstError` if there is none; `open_store` tells more about why."
     def __init__(self,
@@ -197,7 +199,7 @@ class Store:
 
     @property
     def source(self): return self.index.source.iloc[0]
-    def __repr__(self): return f"Store({self.path.name}: {len(self.index)} sequences of {', '.join(self.index.subject.unique())}; {self.index.frames.sum()} frames of {self.size} px)"
+    def __repr__(self): return f"Store({self.path.name}: {len(self.index)} sequences of {_some(self.index.subject.unique())}; {self.index.frames.sum()} frames of {self.size} px)"
 
     def keys(self,
         **where, # a column of the index -> the value that it should have, or a list of them
@@ -212,7 +214,6 @@ class Store:
     ) -> dict:
         "The index row of a sequence; raises `MpstError` if there is no such sequence."
         return choose(key, self._rows, 'sequence')
-
 
 # %% ../../nbs/20_data.clips.ipynb #5b3a5f73
 @patch
@@ -254,13 +255,20 @@ def crops(self: Store,
     return np.stack([read(v) for v in views])
 
 # %% ../../nbs/20_data.clips.ipynb #219e667f
+def _free_memory():
+    "Bytes that the machine has to spare; without end where it does not say."
+    try: return os.sysconf('SC_AVPHYS_PAGES')*os.sysconf('SC_PAGE_SIZE')
+    except (ValueError, OSError): return float('inf')
+
 @patch
 def load(self: Store,
-    keys, # of sequences
+    keys,      # of sequences
+    most=None, # bytes; half of the free memory by default
 ):
-    "Decode these sequences into memory, as `stored`² x 3 bytes an image; clips of them are then cut from there. Raises `MpstError` for an unknown key or an unreadable video."
-    for k in keys:
-        if k not in self._crops: self._crops[k] = self.crops(k)
+    "Decode these sequences into memory, as `stored`² x 3 bytes an image, if they fit; clips of them are then cut from there, otherwise from the videos. Raises `MpstError` for an unknown key or an unreadable video."
+    keys = [k for k in keys if k not in self._crops]
+    if sum(self.row(k)['frames']*len(self.sequence(k).cameras) for k in keys)*self.stored**2*3 > (_free_memory()/2 if most is None else most): return self
+    for k in keys: self._crops[k] = self.crops(k)
     return self
 
 # %% ../../nbs/20_data.clips.ipynb #fdb61d74
@@ -351,8 +359,9 @@ class Augment:
             gain, offset = 1+self.colour*rng.uniform(-1, 1, (2, len(clip.frames), 3)).astype(np.float32)
             table = ((np.arange(256, dtype=np.float32)[None, :, None]-128)*gain[:, None]+128*offset[:, None]).clip(0, 255).astype(np.uint8)    # (v, 256, 3)
             clip.frames = np.stack([cv2.LUT(f.reshape(-1, 1, 3), t[:, None]).reshape(f.shape) for f, t in zip(clip.frames, table)])
-        if self.noise: clip.frames = (clip.frames+rng.normal(0, self.noise, clip.frames.shape)).clip(0, 255).astype(np.uint8)
-        return mirror_clip(clip) if self.flip and rng.random() < self.flip else clip
+        clip = mirror_clip(clip) if self.flip and rng.random() < self.flip else clip
+        if self.noise: clip.frames = (clip.frames+rng.normal(0, self.noise, clip.frames.shape)).clip(0, 255).astype(np.uint8)   # last: what is drawn before does not depend on the clip's length
+        return clip
 
 # %% ../../nbs/20_data.clips.ipynb #1200355a
 _mirrored = lru_cache(maxsize=4096)(Camera.mirrored)   # a sequence's cameras are mirrored once, not once a clip
