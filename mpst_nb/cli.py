@@ -28,14 +28,23 @@ def ast_literal(
 def _run(a): print(run_notebook(a.notebook, {k: _value(v) for k, v in a.p}, progress=sys.stderr.isatty()))
 
 def _prepare(a):
-    source = profile(a.profile).source
+    name = a.profile or next(p.name for p in PROFILES.values() if p.source == a.source); source = profile(name).source
     if a.source != source:
         other = next(p.name for p in PROFILES.values() if p.source == a.source)
-        raise MpstError(f"the {a.profile} profile trains on {source}, not on {a.source}: mpst prepare {source} --profile {a.profile}, "
+        raise MpstError(f"the {name} profile trains on {source}, not on {a.source}: mpst prepare {source} --profile {name}, "
                         f"or mpst prepare {a.source} --profile {other}")
+    own = dict(step=a.step, subjects=a.subjects, protocol=a.protocol, cameras=a.cameras, workers=a.workers, skip_damaged=a.skip_damaged)
+    if a.path: return _prepare_h36m(a, name, own)
+    given = [k for k, v in own.items() if v not in (None, False)]
+    if given: raise MpstError(f"{', '.join('--'+k.replace('_', '-') for k in given)} is for Human3.6M that is read from a PATH: mpst prepare h36m PATH")
     from mpst_nb.data.source import open_data
-    store = open_data(a.profile, path=a.out)
+    store = open_data(name, path=a.out)
     print(f'{store.path}: {len(store.index)} sequences, {store.index.frames.sum()} frames of each view')
+
+def _prepare_h36m(a, name, own):
+    if a.source != 'h36m': raise MpstError(f"the studio is rendered, not read from {a.path}: leave the path out, or say with --out where it should go.")
+    from mpst_nb.data.release import prepare_h36m, preparation
+    print(preparation(prepare_h36m(a.path, a.out or data_path(name), profile(name).studio['size'], **{k: v for k, v in own.items() if v is not None})))
 
 def _sample(a):
     from mpst_nb.data.rig import fetch_sample
@@ -87,20 +96,60 @@ def _where(a):
 def _predict(a):
     from mpst_nb.predict import load_lifter, predict_videos
     lifter = load_lifter(a.lifter) if a.lifter else None
-    predict_videos(a.videos, a.calibration, a.out, a.weights, a.boxes, a.box, a.frames, a.clip, lifter=lifter, method=a.method, overwrite=a.overwrite)
+    predict_videos(a.videos, a.calibration, a.out, a.weights, a.boxes, a.box, a.frames, a.clip, lifter=lifter, method=a.method, formats=a.formats, overwrite=a.overwrite)
+
+def _prepare_arguments(c):
+    c.add_argument('source', choices=['studio', 'h36m'], help='studio: the embedded benchmark; h36m: Human3.6M, for the paper profile')
+    c.add_argument('path', nargs='?', help='h36m: where your copy is, with its videos or images')
+    c.add_argument('--profile', help='default: quick for the studio, paper for h36m')
+    c.add_argument('--out', help="folder (default: the profile's own, in cache/)")
+    c.add_argument('--step', type=int, help='h36m: every so many frames of its 50 a second (default: 1)')
+    c.add_argument('--subjects', nargs='+', metavar='S1', help='h36m: only these')
+    c.add_argument('--protocol', help='h36m: leave out what this protocol drops: karfly, motionbert, ... (default: nothing)')
+    c.add_argument('--cameras', help='h36m: a camera file, where the copy has none')
+    c.add_argument('--workers', type=int, help='h36m: processes (default: one a core)')
+    c.add_argument('--skip-damaged', action='store_true', help='h36m: leave out sequences that cannot be prepared, and list them')
 
 def _predict_arguments(c):
     c.add_argument('videos', nargs='+', help='one video a camera')
     c.add_argument('--calibration', help='Qualisys .qca.txt, Pose2Sim/Anipose/FreeMoCap TOML, OpenCV YAML/JSON/XML, our JSON (see nbs/25_data.calibration); without it there is no triangulation')
     c.add_argument('--out', required=True, help='folder for the results')
     c.add_argument('--boxes', help="CSV with camera,frame,x0,y0,x1,y1: the person's box in image px; wins over --box")
-    c.add_argument('--box', default='motion', choices=['motion', 'axes'], help='where the person is without --boxes (default: motion); see nbs/23_data.rig')
-    c.add_argument('--weights', help='folder of a training run (default: the newest plain run of ours with 32 frames in the quick profile)')
+    c.add_argument('--box', default='auto', choices=['auto', 'find', 'motion', 'axes'], help='where the person is without --boxes: find people in the images and follow one (the default, auto, where the finder is in the box), or by motion or axes; see nbs/48_follow and nbs/23_data.rig')
+    c.add_argument('--weights', help='wild or studio, from the box, or the folder of a training run (default: wild)')
     c.add_argument('--lifter', help='folder of a lift run, for 3D from one view or without a calibration')
     c.add_argument('--frames', type=int, help='only the first so many frames of each video')
     c.add_argument('--clip', type=int, help='frames that the detector sees at once (default: as it was trained)')
     c.add_argument('--method', default='dlt', choices=['dlt', 'ransac'], help='of triangulation (default: dlt)')
+    c.add_argument('--formats', default='', help='write these too, with commas: trc, c3d, coco, npz, json')
     c.add_argument('--overwrite', action='store_true', help='replace results that are in --out')
+
+# %% ../nbs/60_cli.ipynb #99bca424
+def _export(a):
+    from mpst_nb.data.files import write_files
+    for path in write_files(a.results, a.formats, a.out, a.axes, a.skeleton, a.rule): print(path)
+
+def _export_arguments(c):
+    c.add_argument('results', help='folder of a prediction')
+    c.add_argument('--formats', required=True, help='with commas: trc, c3d, coco, npz, json; see nbs/28_data.files')
+    c.add_argument('--out', help="folder to write to (default: the prediction's own)")
+    c.add_argument('--axes', choices=['y-up', 'z-up'], help='of 3D joints (default: y-up for trc, z-up for the others)')
+    c.add_argument('--skeleton', default='h36m17', help='of the joints: h36m17 (default), coco17, body25, mpii16, ...; see nbs/13_convert')
+    c.add_argument('--rule', default='exact', help='how they are converted: exact (default), naive, fitted')
+
+# %% ../nbs/60_cli.ipynb #b1b88807
+def _doctor(a):
+    from mpst_nb.data.doctor import as_json, doctor, exit_code, screen
+    cases = doctor(a.paths, a.quick, a.subject, a.unit, progress=sys.stderr.isatty())
+    print(as_json(cases) if a.json else screen(cases))
+    return exit_code(cases)
+
+def _doctor_arguments(c):
+    c.add_argument('paths', nargs='+', help="videos and their calibration, a folder that holds them, a prepared data set, Human3.6M in any form, a prediction, a run's folder")
+    c.add_argument('--quick', action='store_true', help='look at a part: the first ten seconds, the ends of videos, a sequence a subject')
+    c.add_argument('--json', action='store_true', help='for programs: everything that was found and measured')
+    c.add_argument('--subject', help="whose cameras, for Human3.6M's metadata.xml: S1, ...")
+    c.add_argument('--unit', choices=['mm', 'cm', 'm'], help='of a calibration that does not state it')
 
 # %% ../nbs/60_cli.ipynb #ecd315f9
 def parser() -> argparse.ArgumentParser:
@@ -118,30 +167,29 @@ def parser() -> argparse.ArgumentParser:
     c = command('run', _run, 'run one papermill notebook and keep its record', prof=False)
     c.add_argument('notebook', help='train, lift, bench, table1, ...')
     c.add_argument('-p', nargs=2, action='append', default=[], metavar=('NAME', 'VALUE'), help='a parameter of the notebook; may be given several times')
-    c = command('prepare', _prepare, 'prepare the data set of a profile')
-    c.add_argument('source', choices=['studio', 'h36m'], help='studio: the embedded benchmark; h36m: Human3.6M, for the paper profile')
-    c.add_argument('--out', help="folder (default: the profile's own, in cache/)")
+    _prepare_arguments(command('prepare', _prepare, 'prepare the data set of a profile', prof=False))
     command('report', _report, 'make tables, figures, claims and report again from the records there are')
     command('claims', _claims, 'print the claims table')
     command('keep', _keep, 'copy the finished runs of a profile to data/results, small')
     command('sample', _sample, 'fetch the real four-camera recording (51 MB)', prof=False)
+    _doctor_arguments(command('doctor', _doctor, 'say what is there, what is wrong and what to do; exit code 0, 1 for warnings, 2 for errors', prof=False))
     _predict_arguments(command('predict', _predict, '2D and 3D joints from synchronised videos of calibrated cameras', prof=False))
+    _export_arguments(command('export', _export, 'write a prediction as TRC, C3D, COCO keypoints, npz or JSON', prof=False))
     return top
 
 # %% ../nbs/60_cli.ipynb #05e71006
-_AFTER_STOP = dict(predict='nothing was written, and the same command starts anew', sample='the same command starts anew')
+_AFTER_STOP = dict(doctor='it only looks, nothing was changed', export='each file is whole or not there', predict='nothing was written, and the same command starts anew', sample='the same command starts anew')
 
 def main(
     argv: list|None = None, # the words after `mpst`; the command line's by default
 ) -> int:
-    "Entry point of `mpst`: returns the exit code, 1 for an error that the user can mend. Raises SystemExit where argparse does: --help, and words that it does not know."
+    "Entry point of `mpst`: returns the exit code, 1 for an error that the user can mend, or the doctor's. Raises SystemExit where argparse does: --help, and words that it does not know."
     a = parser().parse_args(argv)
     try:
         if getattr(a, 'profile', None) is not None: profile(a.profile)
-        a.do(a)
+        return a.do(a) or 0
     except MpstError as e: return _complain(e)
     except KeyboardInterrupt: return _complain(f"stopped; {_AFTER_STOP.get(a.command, 'the same command goes on from here')}")
-    return 0
 
 def _complain(e, program='mpst'): print(f'{program}: {e}', file=sys.stderr); return 1
 

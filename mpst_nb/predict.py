@@ -19,6 +19,8 @@ from .core import MpstError, atomic_path, choose, code_version, folder, load_run
 from .data.calibration import read_cameras
 from .data.rig import (SynchronisedVideos, VideoWriter, describe_rig, fetch_sample, find_boxes, fit_camera, match_videos, open_videos,
                               write_calibration)
+from .follow import Follower
+from .models.weights import from_pretrained, list_weights, part_folder
 from .skeleton import BONES, JOINTS, LEFT, RIGHT
 
 # %% ../nbs/51_predict.ipynb #0e6c740b
@@ -78,16 +80,18 @@ def _read_network(path, what, make):
 
 # %% ../nbs/51_predict.ipynb #0c2e3412
 def load_detector(
-    weights=None,           # folder with config.json and model.safetensors; None: the plain run of ours with 32 frames, or the nearest to it
+    weights=None,           # folder with config.json and model.safetensors, or a name in the box ('wild', 'studio'); None: 'wild', without it the plain run of ours with 32 frames, or the nearest to it
     profile: str = 'quick', # where to look for it
 ) -> tuple:
     "A trained detector, ready for inference, and a dict that says which. Raises `MpstError` for a folder that holds none, or weights of another architecture."
     from mpst_nb.models.detector import load_model
-    path, why = _usual(profile) if weights is None else (Path(weights), 'as told')
+    box, why = list_weights(), 'as told'
+    if weights is None: weights, why = ('wild', 'it was made for rooms that it has not seen') if 'detector' in box.get('wild', ()) else _usual(profile)
+    path = part_folder(weights) if weights in box else Path(weights)
     model = _read_network(path, 'detector', lambda config, path: load_model(path))
-    record = read_json(path/'result.json') if (path/'result.json').is_file() else {}
+    record = next((read_json(path/f) for f in ('result.json', 'origin.json') if (path/f).is_file()), {})
     about = {k: record.get(k) for k in ('profile', 'parameters', 'git', 'data')}
-    return model, dict(folder=path.name, taken=why, network=type(model).__name__, config=vars(model.config), **about)
+    return model, dict(folder=weights if weights in box else path.name, taken=why, network=type(model).__name__, config=vars(model.config), **about)
 
 # %% ../nbs/51_predict.ipynb #b47dc54b
 def load_lifter(
@@ -125,8 +129,8 @@ def _joints(model, crops, maps, where, cameras, device):
 def detect(
     model,                      # a detector: frames (b, v, t, h, w, 3), present (b, v, t) -> joints (b, v, t, j, 2) in crop px
     videos: SynchronisedVideos, # v views
-    boxes,                      # `Boxes`
-    clip: int|None = None,      # frames at once; None: as the network was trained
+    boxes,                      # `Boxes`, or a `Follower`, which is told what was found
+    clip: int|None = None,      # frames at once; None: as the network was trained, 8 if it looks at images one by one
     device='cpu',               # where the network is
     keep=None,                  # called with the images of a frame; what it returns is passed on
     cameras=None,               # v cameras, for a network that wants to know where each crop looks (embed_3d='camera')
@@ -134,17 +138,18 @@ def detect(
     """Yields (first frame, joints2d (v, n, j, 2) image px, boxes (v, n, 4), what `keep` returned for each frame).
     Raises `MpstError` for views or a clip that do not suit the network."""
     _check_views(model, len(videos.infos), cameras); _check_clip(clip)
-    f = min(clip or getattr(model.config, 'frames', None) or 1, len(videos))
+    f = min(clip or getattr(model.config, 'frames', None) or 8, len(videos))
     v, size, kept = len(videos.infos), model.config.size, []
     crops, maps, where = np.zeros((v, f, size, size, 3), np.uint8), np.zeros((v, f, 2, 3)), np.zeros((v, f, 4))   # the last f frames, frame t at t % f
     for t, images in videos:
-        i, b = t % f, boxes.at(t)
+        i, b = t % f, boxes.at(t, images)
         where[:, i], maps[:, i] = b, crop_affine(np.where(np.isfinite(b).all(-1, keepdims=True), b, [0, 0, 1, 1]), size)
         for c, image, A in zip(crops[:, i], images, maps[:, i]): c[:] = crop_image(image, A, size)
         kept.append(keep(images) if keep else None)
         if i < f-1 and t < len(videos)-1: continue
         if i < f-1: crops, maps, where = (np.roll(a, -i-1, 1) for a in (crops, maps, where))   # oldest first
         xy, n = _joints(model, crops, maps, where, cameras, device), len(kept)
+        boxes.learn(t, xy[:, -1])
         yield t+1-n, xy[:, f-n:], where[:, f-n:].copy(), kept
         kept = []
         _give_back()
@@ -409,7 +414,8 @@ def _about(videos, cameras, names, boxes, how, notes, model, clip, lifted):
     space = 'world' if cameras is not None and len(cameras) > 1 else 'camera' if lifted else None
     solid = {'world': "world mm in the calibration's axes, z up", None: 'none',
              'camera': 'mm from the root joint in the axes of the first camera, x right, y down, z forward; lifted from 2D by PoseFormer'}[space]
-    return dict(format='mpst_nb predictions 1', frames=len(videos), fps=float(videos.fps), joints=list(JOINTS), space=space,
+    root = {'world': "absolute: the origin is that of the calibration's world", 'camera': 'relative: the root joint is at 0 in every frame', None: None}[space]
+    return dict(format='mpst_nb predictions 1', frames=len(videos), fps=float(videos.fps), joints=list(JOINTS), space=space, root=root,
         videos=[dict(camera=n, file=i.path.name, size=list(i.size), fps=float(i.fps), frames=i.frames, codec=i.codec) for n, i in zip(names, videos.infos)],
         units=dict(joints3d=solid,
                    joints2d="px of the video's image, lens included; (0, 0) is its upper left corner, the first pixel's middle is (0.5, 0.5)",
@@ -422,7 +428,7 @@ def _about(videos, cameras, names, boxes, how, notes, model, clip, lifted):
 def _remarks(network, views, solid, lifted, about):
     "What a user must know of a network on these views."
     notes, known = [], getattr(network.config, 'views', None)
-    if 'taken' in about: notes.append(f"The network is that of the run {about['folder']}: {about['taken']}.")
+    if 'taken' in about: notes.append(f"The network is {about['folder']}: {about['taken']}.")
     if known and views < known: notes.append(f'The network was trained on {known} views and sees {views} here.')
     if solid and lifted: notes.append('The views are triangulated with the calibration; the lifter, which is for one view or no calibration, is not used.')
     if not solid and not lifted: notes.append('3D needs two views and a calibration, or a lifter: only 2D is written.')
@@ -451,40 +457,45 @@ def predict_videos(
     videos: list,            # paths of synchronised videos, one a view, 1 to as many as the network knows
     calibration=None,        # a calibration that `read_cameras` knows; None: 2D only, or lifted 3D
     out='predictions',       # folder to write
-    weights=None,            # folder of a training run; None: the plain one of ours in the quick profile, see `load_detector`
+    weights=None,            # name in the box, or folder of a training run; None: 'wild', see `load_detector`
     boxes=None,              # CSV of the person's boxes: camera,frame,x0,y0,x1,y1; wins over `box`
-    box: str = 'motion',     # where the person is otherwise: 'motion' or 'axes'
+    box: str = 'auto',       # where the person is otherwise: 'find', 'motion' or 'axes'; auto: find, if the finder is in the box
     frames: int|None = None, # use the first so many frames of each video
     clip: int|None = None,   # frames the network sees at once; None: as it was trained
     model=None,              # a detector to use instead of `weights`
     lifter=None,             # `PoseFormer` for one view or no calibration
     method: str = 'dlt',     # of triangulation: 'dlt' or 'ransac'
     overlay: bool = True,    # write overlay.mp4
+    formats='',              # write these too, 'trc,c3d,coco,npz,json': see `data.files`; they are made of all joints at once, in memory
     overwrite: bool = False, # replace an earlier prediction in `out`
     device: str = 'auto',    # 'auto', 'cpu', 'cuda'
     say=print,               # called with each sentence for the user; None: silent
 ) -> Path:
     "Predict joints of synchronised videos; returns `out`. Raises `MpstError`, and leaves nothing in `out`, for input that does not go together."
+    from mpst_nb.data.files import check_formats, write_files
     say = say or (lambda _: None)
     choose(method, ('dlt', 'ransac'), 'method of triangulation'); _check_clip(clip)
-    out = _check_out(out, overwrite)
+    out, formats = _check_out(out, overwrite), check_formats(formats) if formats else []
     network, about = (model, dict(network=type(model).__name__)) if model is not None else load_detector(weights)
     opened, cameras, names, notes = open_rig([Path(v) for v in videos], calibration, frames)
     _check_views(network, len(names), cameras)
     on = pick_device(device); network = network.to(on).eval()
-    where = find_boxes(cameras, opened, names, box, boxes, progress=say is print)
-    solid = cameras is not None and len(cameras) > 1
+    box = box if box != 'auto' else 'find' if 'finder' in list_weights().get('wild', ()) else 'motion'
+    where = Follower(from_pretrained('wild', 'finder'), cameras, len(names), opened.fps) if box == 'find' and boxes is None else find_boxes(cameras, opened, names, box, boxes, progress=say is print)
+    solid = cameras is not None and len(cameras) > 1; check_formats(formats, solid or lifter is not None)
     notes = [*notes, where.assumption, *_remarks(network, len(names), solid, lifter is not None, about)]
     for n in notes: say(n)
-    clip = clip or getattr(network.config, 'frames', None) or 1
-    about = _about(opened, cameras, names, where, 'file' if boxes is not None else box if solid else 'whole image', notes, about, clip, lifter is not None)
+    clip = clip or getattr(network.config, 'frames', None) or 8
+    about = _about(opened, cameras, names, where, 'file' if boxes is not None else box if solid or box == 'find' else 'whole image', notes, about, clip, lifter is not None)
     with atomic_path(out) as tmp:
         tmp.mkdir()
         stills = _predict_to(tmp, network, opened, cameras, names, where, clip, on, method, overlay, say)
         if not solid and lifter is not None:
             with JointsWriter(tmp, names) as w: lift_joints(tmp, lifter, opened.sizes[0], w)
+        if isinstance(where, Follower): about['notes'].append(where.outcome); say(where.outcome)
         write_predictions(tmp, about)
         write_page(tmp, about, stills)
+        if formats: write_files(tmp, formats)
     say(f"{len(opened)} frames of {len(names)} views: {out/'index.html'}")
     return out
 

@@ -331,12 +331,15 @@ class Boxes:
 
     def at(self,
         t: int, # frame
+        images=None, # its images, which these boxes do not look at
     ) -> np.ndarray:
         "(v, 4): x0, y0, x1, y1 in image px; NaN where the person is not in that view."
         i = int(np.clip(np.searchsorted(self.keys, t, 'right')-1, 0, len(self.keys)-1))
         if not self.between or i == len(self.keys)-1 or t <= self.keys[0]: return self.values[i]
         w = (t-self.keys[i])/(self.keys[i+1]-self.keys[i])
         return (1-w)*self.values[i]+w*self.values[i+1]
+
+    def learn(self, t, xy): "What was found in a frame changes nothing: these boxes are given."
 
 def boxes_from_file(
     path,        # CSV: camera,frame,x0,y0,x1,y1
@@ -479,7 +482,7 @@ def find_boxes(
     progress=False,             # show a bar
 ) -> Boxes:
     "The person's boxes from the best source at hand; raises `MpstError` for an unknown `how`."
-    if how not in ('axes', 'motion'): raise MpstError(f"--box {how}: known are 'motion' and 'axes'; or give --boxes FILE.")
+    if how not in ('axes', 'motion'): raise MpstError(f"--box {how}: known are 'find' (with the weights in the box), 'motion' and 'axes'; or give --boxes FILE.")
     if file is not None: return boxes_from_file(file, names)
     if cameras is None or len(cameras) < 2: return boxes_whole_image(videos.sizes)
     return boxes_from_axes(cameras) if how == 'axes' else boxes_from_motion(cameras, videos, progress=progress)
