@@ -19,7 +19,7 @@ from .core import MpstError, atomic_path, choose, code_version, folder, load_run
 from .data.calibration import read_cameras
 from .data.rig import (SynchronisedVideos, VideoWriter, describe_rig, fetch_sample, find_boxes, fit_camera, match_videos, open_videos,
                               write_calibration)
-from .follow import Follower
+from .follow import Follower, view_weights
 from .models.weights import from_pretrained, list_weights, part_folder
 from .skeleton import BONES, JOINTS, LEFT, RIGHT
 
@@ -118,11 +118,15 @@ def _check_clip(clip):
     if clip is not None and clip < 1: raise MpstError(f"--clip {clip}: the network sees one frame at once at least.")
 
 def _joints(model, crops, maps, where, cameras, device):
-    "The network's joints (v, t, j, 2) image px in crops (v, t, h, w, 3); NaN in a view without a box."
+    "The network's joints (v, t, j, 2) image px in crops (v, t, h, w, 3), NaN in a view without a box; and how far their heat maps spread (v, t, j) image px, NaN where there are none."
     seen = np.isfinite(where).all(-1)
     known = [seen, *([crop_geometry(cameras, maps, crops.shape[-2])] if getattr(model.config, 'by_camera', False) else [])]
-    xy = model(*(torch.from_numpy(a)[None].to(device) for a in (crops, *known)))[0].double().cpu().numpy()
-    return apply_affine(invert_affine(maps), np.where(seen[..., None, None], xy, np.nan))
+    frames, *known = (torch.from_numpy(a)[None].to(device) for a in (crops, *known))
+    if getattr(model.config, 'head', '') == 'integral': raw = model.raw(frames); xy, s = model.decode(raw, frames), model.spread(raw, frames)
+    else: xy, s = model(frames, *known), None
+    xy = np.where(seen[..., None, None], xy[0].double().cpu().numpy(), np.nan)
+    s = np.full(xy.shape[:-1], np.nan) if s is None else np.where(np.isfinite(xy[..., 0]), s[0].double().cpu().numpy()/maps[..., 0, 0, None], np.nan)
+    return apply_affine(invert_affine(maps), xy), s
 
 # %% ../nbs/51_predict.ipynb #5aa4527b
 @torch.inference_mode()
@@ -135,7 +139,7 @@ def detect(
     keep=None,                  # called with the images of a frame; what it returns is passed on
     cameras=None,               # v cameras, for a network that wants to know where each crop looks (embed_3d='camera')
 ):
-    """Yields (first frame, joints2d (v, n, j, 2) image px, boxes (v, n, 4), what `keep` returned for each frame).
+    """Yields (first frame, joints2d (v, n, j, 2) image px, their spread (v, n, j) px or NaN, boxes (v, n, 4), what `keep` returned for each frame).
     Raises `MpstError` for views or a clip that do not suit the network."""
     _check_views(model, len(videos.infos), cameras); _check_clip(clip)
     f = min(clip or getattr(model.config, 'frames', None) or 8, len(videos))
@@ -148,9 +152,9 @@ def detect(
         kept.append(keep(images) if keep else None)
         if i < f-1 and t < len(videos)-1: continue
         if i < f-1: crops, maps, where = (np.roll(a, -i-1, 1) for a in (crops, maps, where))   # oldest first
-        xy, n = _joints(model, crops, maps, where, cameras, device), len(kept)
-        boxes.learn(t, xy[:, -1])
-        yield t+1-n, xy[:, f-n:], where[:, f-n:].copy(), kept
+        (xy, spread), n = _joints(model, crops, maps, where, cameras, device), len(kept)
+        boxes.learn(t, xy[:, -1], spread[:, -1])
+        yield t+1-n, xy[:, f-n:], spread[:, f-n:], where[:, f-n:].copy(), kept
         kept = []
         _give_back()
 
@@ -186,9 +190,11 @@ class JointsWriter:
 def add2d(self:JointsWriter,
     first: int, # frame
     xy,         # (v, n, j, 2) image px
+    spread=None, # (v, n, j) image px: how far the heat map spreads; NaN where there is none
 ):
     "Some frames of 2D joints."
-    self._add('joints2d', first, xy.swapaxes(0, 1))
+    spread = np.full(xy.shape[:-1], np.nan) if spread is None else spread
+    self._add('joints2d', first, np.concatenate([xy, spread[..., None]], -1).swapaxes(0, 1))
 
 @patch
 def add3d(self:JointsWriter,
@@ -204,12 +210,12 @@ def add3d(self:JointsWriter,
 _number = lambda a: pa.array(np.asarray(a, np.float32).reshape(-1), from_pandas=True)   # NaN becomes null
 
 def _joint_rows(what, first, a, names):
-    "Arrow rows of joints2d (n, v, j, 2) or joints3d (n, j, 5), in the order frame, camera, joint."
+    "Arrow rows of joints2d (n, v, j, 3) or joints3d (n, j, 5), in the order frame, camera, joint."
     n, v, j = len(a), len(names), len(JOINTS)
     frame = np.arange(first, first+n, dtype=np.int32)
     repeat = lambda k, words, per: pa.DictionaryArray.from_arrays(np.tile(np.repeat(np.arange(len(words), dtype=np.int16), per), k), words)
     if what == 'joints2d':
-        columns = dict(camera=repeat(n, names, j), frame=np.repeat(frame, v*j), joint=repeat(n*v, list(JOINTS), 1), x=_number(a[..., 0]), y=_number(a[..., 1]))
+        columns = dict(camera=repeat(n, names, j), frame=np.repeat(frame, v*j), joint=repeat(n*v, list(JOINTS), 1), x=_number(a[..., 0]), y=_number(a[..., 1]), spread_px=_number(a[..., 2]))
     else:
         numbers = {k: _number(a[..., i]) for i, k in enumerate(('x', 'y', 'z', 'residual_px'))}
         columns = dict(frame=np.repeat(frame, j), joint=repeat(n, list(JOINTS), 1), **numbers, views=a[..., 4].astype(np.int8).reshape(-1))
@@ -419,6 +425,7 @@ def _about(videos, cameras, names, boxes, how, notes, model, clip, lifted):
         videos=[dict(camera=n, file=i.path.name, size=list(i.size), fps=float(i.fps), frames=i.frames, codec=i.codec) for n, i in zip(names, videos.infos)],
         units=dict(joints3d=solid,
                    joints2d="px of the video's image, lens included; (0, 0) is its upper left corner, the first pixel's middle is (0.5, 0.5)",
+                   spread_px="how far the network's heat map of the joint spreads, px; null where it has none",
                    residual_px='mean distance in px between the 3D joint as the cameras see it and its 2D joints', views='how many views the 3D joint comes from'),
         axes='predictions: joints2d [camera][joint][x, y], joints3d [joint][x, y, z], residual_px [joint], views [joint]; null where there is none',
         cameras=None if cameras is None else [c.to_dict() for c in cameras], box=dict(how=how, assumption=boxes.assumption), notes=notes,
@@ -441,9 +448,9 @@ def _predict_to(path, network, videos, cameras, names, boxes, clip, device, meth
     wanted, solid = sorted({0, n//2, n-1}), cameras is not None and len(cameras) > 1
     film = VideoWriter(path/'overlay.mp4', videos.fps) if overlay else contextlib.nullcontext()
     with JointsWriter(path, names) as rows, film, tqdm(total=n, unit='frame', disable=say is not print) as bar:
-        for first, xy, where, kept in detect(network, videos, boxes, clip, device, tiles.reduce, cameras):
-            rows.add2d(first, xy)
-            if solid: rows.add3d(first, *triangulate(cameras, xy, method=method))
+        for first, xy, spread, where, kept in detect(network, videos, boxes, clip, device, tiles.reduce, cameras):
+            rows.add2d(first, xy, spread)
+            if solid: rows.add3d(first, *triangulate(cameras, xy, view_weights(spread), method))
             for i, tile in enumerate(kept):
                 if not overlay and first+i not in wanted: continue
                 picture = tiles.draw(tile, xy[:, i], where[:, i])

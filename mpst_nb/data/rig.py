@@ -339,7 +339,7 @@ class Boxes:
         w = (t-self.keys[i])/(self.keys[i+1]-self.keys[i])
         return (1-w)*self.values[i]+w*self.values[i+1]
 
-    def learn(self, t, xy): "What was found in a frame changes nothing: these boxes are given."
+    def learn(self, t, xy, spread=None): "What was found in a frame changes nothing: these boxes are given."
 
 def boxes_from_file(
     path,        # CSV: camera,frame,x0,y0,x1,y1

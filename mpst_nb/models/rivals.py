@@ -217,6 +217,18 @@ def forward(self: Rival,
     "Joints (b, v, t, j, 2) in crop px. Raises what `raw` raises."
     return self.decode(self.raw(frames), frames)
 
+# %% ../../nbs/41_models.rivals.ipynb #5b1e0a02
+@patch
+def spread(self: Rival,
+    raw,    # as `raw` gives it
+    frames, # (b, v, t, h, w, 3) that it came from
+):
+    "Root mean square distance (b, v, t, j) of a joint's heat map from its mean, crop px; None for a head without a distribution."
+    if self.config.head != 'integral': return None
+    p = raw.float().flatten(2).softmax(-1).view_as(raw)
+    def variance(q): x = torch.arange(q.shape[-1], device=q.device)+.5; return (q*x**2).sum(-1)-(q*x).sum(-1)**2
+    return ((variance(p.sum(2))+variance(p.sum(3))).clamp_min(0).sqrt()*self.trunk.stride).unflatten(0, frames.shape[:3])
+
 # %% ../../nbs/41_models.rivals.ipynb #b42554c4
 @patch
 def loss(self: Rival,
