@@ -174,7 +174,7 @@ def lifter(self:Runs,
     detector: str, # 'baseline', 'mpst' or 'gt': whose 2D was lifted
 ) -> list:
     "Lifter trainings on the 2D of a detector in the paper's setting."
-    return self.find('lift', detector=detector, detector_frames=32, data=None)
+    return self.find('lift', detector=detector, detector_frames=32, data=None, frames=None, published=None, windows=None, batch=None)
 
 @patch
 def measured_on(self:Runs,
@@ -206,7 +206,7 @@ def fake_runs(
                 config=_fake_config(params), frozen_spatial_module=over['method'] == 'mpst', evaluated_every=4)
         for detector, error in dict(gt=18, baseline=52, mpst=52*(1-gain/3)).items():
             if detector in skip: continue
-            _fake_record('lift', dict(profile=profile, detector=detector, frames=27, seed=seed), *_fake_lift(error, noise, seed), protocol='videopose3d')
+            _fake_record('lift', dict(profile=profile, detector=detector, detector_frames=32, seed=seed), *_fake_lift(error, noise, seed), protocol='videopose3d')
 
 # %% ../nbs/52_report.ipynb #7840b124
 def _fake_record(notebook, params, metrics, rows, **more):
