@@ -105,12 +105,13 @@ class ImageSampler:
         frames=None,       # of a clip; None draws single images
         seed=0,
         geometry=False,    # also where each crop looks, for networks with embed_3d='camera'
+        size=None,         # side of the crops, px; the store's by default
     ):
         views = len(store.sequence(keys[0]).cameras)
         batch = config.batch if frames is None else max(1, config.batch//(frames*views))
         self.drop, self.only, self.seed, self.relates = config.drop_views, config.views, seed, frames is not None
         self.images = batch*(frames*views if self.relates else 1)   # of a step
-        self.draw = ClipSampler(store, keys, batch, frames or 1, None if self.relates else 1, Augment(**config.augment), seed, geometry=geometry)
+        self.draw = ClipSampler(store, keys, batch, frames or 1, None if self.relates else 1, Augment(**config.augment), seed, size, geometry)
 
     def __call__(self, step):
         batch = self.draw(step)
@@ -439,10 +440,11 @@ def watcher(
     frames,        # of a window; 1 for what looks at images one by one
     tokens=None,   # as `tokens_of` gives
     step=8,        # every step-th frame is looked at, where images are looked at one by one
+    size=None,     # side of the crops, px; the store's by default
 ):
     "What `fit` calls now and then: figures on held-out sequences. None if there are no such sequences."
     if not keys: return None
     def watch():
-        metrics, _ = evaluate_detector(predict_store(model, store, keys, frames, tokens, step=step if frames == 1 and tokens is None else 1), store, step)
+        metrics, _ = evaluate_detector(predict_store(model, store, keys, frames, tokens, step=step if frames == 1 and tokens is None else 1, size=size), store, step)
         return {k: metrics[k] for k in ('MSE', 'PCK')}
     return watch

@@ -1,5 +1,5 @@
 """Makes README.md from nbs/index.ipynb: its texts, and what its cells show. `python tests/readme.py` writes it; a test compares.
-`python tests/readme.py --renew` first takes the records that the README quotes from the quick run in runs/, and runs the notebook on them."""
+`python tests/readme.py --renew` first notes how long the quick run in runs/ took, and runs the notebook on the records of data/results/."""
 import json, re, shutil, subprocess, sys
 from pathlib import Path
 
@@ -19,12 +19,7 @@ def readme() -> str:
 
 
 def renew():
-    "The quick profile's records that the README quotes, from runs/ to data/results/quick/; then the index notebook, run and cleaned."
-    from mpst_nb.core import find_notebook, notebook_parameters, run_folder
-    quoted = dict(baseline=("train", dict(method="baseline")), claims=("claims", {}))
-    for name, (notebook, params) in quoted.items():
-        record = run_folder(notebook, notebook_parameters(find_notebook(notebook)) | params | dict(profile="quick")) / "result.json"
-        shutil.copy(record, ROOT / f"data/results/quick/{name}.json")
+    "How long the quick run took, from runs/ to data/results/quick/; then the index notebook, run on the records of data/results/ and cleaned."
     shutil.copy(ROOT / "runs/quick/log/reproduce.json", ROOT / "data/results/quick/reproduce.json")
     bin = Path(sys.executable).parent
     subprocess.run([bin / "jupyter", "nbconvert", "--to", "notebook", "--execute", "--inplace", "nbs/index.ipynb"], cwd=ROOT, check=True)

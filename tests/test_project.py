@@ -27,10 +27,20 @@ def test_readme_is_what_the_index_says():
 def test_readme_quotes_the_records_that_are_kept():
     from mpst_nb.core import read_json
     from mpst_nb.report import claims_markdown
-    kept = ROOT / "data/results/quick"
-    text, (claims, baseline, took) = readme(), (read_json(kept / f"{n}.json") for n in ("claims", "baseline", "reproduce"))
+    text, kept = readme(), ROOT / "data/results"
+    claims, took = read_json(kept / "demo/claims/default/result.json"), read_json(kept / "quick/reproduce.json")
+    base = read_json(kept / "demo/train/method=baseline,frames=32,seed=0/result.json")["metrics"]
     assert claims_markdown(claims["metrics"]).strip() in text
-    assert f"PCK@0.05 on the test\nsubjects is {baseline['metrics']['PCK']:.1f}" in text and f"{took['seconds'] / 60:.0f} minutes" in text
+    assert f"PCK@0.05 on the test subjects is {base['PCK']:.1f}" in text and f"{took['seconds'] / 60:.0f} minutes" in text
+
+
+def test_claims_follow_from_the_records_that_are_kept(tmp_path, monkeypatch):
+    monkeypatch.setenv("MPST_RUNS", str(tmp_path))
+    from mpst_nb.core import read_json
+    from mpst_nb.report import Runs, claims_markdown, claims_metrics, decide_claims
+    runs = Runs("demo")
+    again = claims_markdown(claims_metrics(decide_claims(runs), runs))
+    assert again == claims_markdown(read_json(ROOT / "data/results/demo/claims/default/result.json")["metrics"])
 
 
 @pytest.mark.parametrize("f", PAPERMILL, ids=lambda f: f.stem)

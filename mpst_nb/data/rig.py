@@ -155,7 +155,9 @@ def video_info(
         with av.open(str(path)) as f:
             if not f.streams.video: raise _damaged(path, 'it holds no picture')
             s = f.streams.video[0]
-            n, announced, fps, codec = sum(p.size > 0 for p in f.demux(s)), s.frames, s.average_rate or s.guessed_rate, s.codec_context.name
+            fps = s.average_rate or s.guessed_rate
+            if s.codec_context is None or not fps: raise _damaged(path, f"its header names no {'codec that is known' if s.codec_context is None else 'frame rate'}")
+            n, announced, codec = sum(p.size > 0 for p in f.demux(s)), s.frames, s.codec_context.name
         if announced and n < announced: raise _damaged(path, f'it announces {announced} frames and holds {n}, so it was cut off')
         with av.open(str(path)) as f: first = next((_image(i) for i in f.decode(video=0)), None)
     except av.error.FFmpegError as e: raise _damaged(path, e.strerror or type(e).__name__) from None

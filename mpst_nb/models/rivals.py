@@ -29,6 +29,7 @@ class RivalConfig:
     size: int = 224            # side of the square image it is made for, px; others are accepted
     joints: int = 17
     head: str = 'regression'   # 'regression' (linear layer on the pooled features), 'heatmap' (Gaussian targets) or 'integral' (heat map, softmax, mean place)
+    learn: str = 'place'       # 'integral' learns from the 'place' alone, or from the 'map': cross entropy with a Gaussian about the joint (beyond the paper)
     decode: str = 'quarter'    # how a 'heatmap' becomes a place: 'argmax', 'quarter' or 'gaussian'
     sigma: float = 2.          # width of the Gaussian targets, in cells of the heat map
     pool: str = 'token'        # ViT with 'regression': 'token' (the class token) or 'mean' (of the patches)
@@ -177,7 +178,7 @@ class Rival(nn.Module, PyTorchModelHubMixin):
         super().__init__()
         if isinstance(config, dict): config = RivalConfig(**config)   # as read back from a saved config.json
         c = self.config = replace(config, modules=tuple(config.modules))
-        choose(c.head, {k: k for k in ('regression', 'heatmap', 'integral')}, 'head')
+        choose(c.head, {k: k for k in ('regression', 'heatmap', 'integral')}, 'head'); choose(c.learn, ('place', 'map'), 'way to learn')
         self.trunk = choose(c.family, dict(vit=ViTTrunk, hrnet=HRNetTrunk), 'family of rivals')(c)
         self.head = nn.Linear(self.trunk.dim, 2*c.joints) if c.head == 'regression' else nn.Conv2d(self.trunk.dim, c.joints, 1)
         nn.init.trunc_normal_(self.head.weight, std=.02)
@@ -234,17 +235,20 @@ def spread(self: Rival,
 def loss(self: Rival,
     batch, # dict with frames, joints2d (b, v, t, j, 2) crop px and, if views may be missing, present (b, v, t)
 ):
-    "Dict with 'loss': mean squared error of the coordinates in units of the crop, or of the heat maps for `head='heatmap'`. Raises what `raw` raises."
+    "Dict with 'loss': mean squared error of the coordinates in units of the crop, or of the heat maps for `head='heatmap'`, or the cross entropy of the maps for `learn='map'`. Raises what `raw` raises."
     frames, true = batch['frames'], batch['joints2d']
     raw, seen = self.raw(frames), torch.isfinite(true).all(-1)
     if batch.get('present') is not None: seen = seen & batch['present'][..., None]
     true = torch.where(seen[..., None], true, 0.)
-    if self.config.head == 'heatmap':
+    if self.config.head == 'integral' and self.config.learn == 'map':
+        target = gaussian_maps(true.flatten(0, 2), raw.shape[2:], self.trunk.stride, self.config.sigma).flatten(2)
+        mass = target.sum(-1); inside = (mass > .5*2*torch.pi*self.config.sigma**2).view(seen.shape)   # a joint out of the crop has no place on the map
+        error, seen = -((target/mass.clamp_min(1e-6)[..., None])*raw.float().flatten(2).log_softmax(-1)).sum(-1).view(seen.shape), seen & inside
+    elif self.config.head == 'heatmap':
         target = gaussian_maps(true.flatten(0, 2), raw.shape[2:], self.trunk.stride, self.config.sigma)
         error = ((raw - target)**2).mean((2, 3)).view(seen.shape)
     else: error = (((self.decode(raw, frames) - true)/frames.shape[4])**2).mean(-1)
     return dict(loss=(error*seen).sum()/seen.sum().clamp_min(1))
-
 
 # %% ../../nbs/41_models.rivals.ipynb #c4804eb2
 def create_rival(
