@@ -16,7 +16,7 @@ from .body import check_mesh, joints_of
 from .clips import StoreWriter, open_store
 from .motion import ACTIONS, Motion, Thing, ball, box
 from .render import ROOM, Stage
-from .studio import Take, _one_thread
+from .studio import THING, Take, _one_thread
 
 # %% ../../nbs/29_data.wild.ipynb #b1d0e5a5
 @dataclass(frozen=True)
