@@ -78,11 +78,13 @@ Data: {data}.
 Apache-2.0, as the project. The bodies that it was trained on are rendered from anny (Apache-2.0); no recording of a person was used.
 """
 
-def _lines(d, at=''):
-    "A dict of dicts as a flat list of lines; what is longer than a line is left to the record."
+def _flat(d, at=''):
+    "A dict of dicts as (dotted name, value); what is no number or word is left to the record."
     for k, v in d.items():
-        if isinstance(v, dict): yield from _lines(v, f'{at}{k}.')
-        elif isinstance(v, (int, float, str)) or v is None: yield f'- {at}{k}: {v:.4g}' if isinstance(v, float) else f'- {at}{k}: {v}'
+        if isinstance(v, dict): yield from _flat(v, f'{at}{k}.')
+        elif isinstance(v, (int, float, str)): yield f'{at}{k}', v
+
+def _lines(pairs): return '\n'.join(f'- {k}: {v:.4g}' if isinstance(v, float) else f'- {k}: {v}' for k, v in pairs)
 
 def put_weights(
     name,      # 'wild', 'studio'
@@ -90,12 +92,13 @@ def put_weights(
     run,       # folder of a finished run: its result.json is the source of every figure
     text,      # what it is for, what it cannot do
     weights=None, # folder with config.json and model.safetensors; the run's own by default
-    metrics=None, # names of the record's metrics that belong on the card; all by default
+    metrics=None, # names of the record's metrics that belong on the card, dotted where they are nested; all by default
 ) -> Path:
     "Copy a network into the box, with its card and hash. Raises `MpstError` for an unknown part or a run without a record."
     choose(part, PARTS, 'part of the weights')
     run, source, to = Path(run), Path(weights or run), weights_folder()/name/part; record = read_json(run/'result.json')
-    chosen = {k: v for k, v in record['metrics'].items() if metrics is None or k in metrics}
+    chosen = dict(_flat(record['metrics']))
+    chosen = chosen if metrics is None else {k: choose(k, chosen, 'metric of this run') for k in metrics}
     with atomic_path(to) as tmp:
         tmp.mkdir(parents=True)
         for f in ('config.json', 'model.safetensors'): shutil.copy(source/f, tmp/f)
@@ -103,5 +106,5 @@ def put_weights(
         origin = dict(sha256=digest, run=run.name, **{k: record.get(k) for k in ('notebook', 'profile', 'parameters', 'git', 'started', 'seconds', 'data', 'versions', 'seed')}, metrics=chosen)
         (tmp/'origin.json').write_text(json.dumps(origin, indent=1)+'\n')
         (tmp/'README.md').write_text(_CARD.format(name=name, part=part, text=text.strip(), notebook=record['notebook'], git=record['git'], date=record['started'][:10], seed=record['seed'], minutes=record['seconds']/60,
-            cpu=record['host']['cpu'], cores=record['host']['cores'], data=', '.join(f'{k} {v}' for k, v in record['data'].items() if k in ('source', 'hash', 'name')), settings='\n'.join(_lines(record['parameters'])), figures='\n'.join(_lines(chosen))))
+            cpu=record['host']['cpu'], cores=record['host']['cores'], data=', '.join(f'{k} {v}' for k, v in record['data'].items() if k in ('source', 'hash', 'name')), settings=_lines(_flat(record['parameters'])), figures=_lines(chosen.items())))
     return to
