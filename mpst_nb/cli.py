@@ -55,6 +55,15 @@ def _claims(a):
     from mpst_nb.report import print_claims
     print_claims(a.profile)
 
+def _verify(a):
+    from mpst_nb.verify import verify_profile, verify_run
+    fine = verify_profile(a.profile, a.data) if not a.runs else True
+    for path in a.runs:
+        t = verify_run(path, a.data); fine &= bool(t.equal.all())
+        print(f'{path}\n{t.to_string(index=False) if len(t) else "nothing could be computed again"}')
+        for n in t.attrs['notes']: print(f'  {n}')
+    if not fine: raise MpstError('some figures are not what their record says: see above.')
+
 def _keep(a):
     from mpst_nb.report import keep_records, kept_folder
     done = keep_records(a.profile)
@@ -170,6 +179,9 @@ def parser() -> argparse.ArgumentParser:
     _prepare_arguments(command('prepare', _prepare, 'prepare the data set of a profile', prof=False))
     command('report', _report, 'make tables, figures, claims and report again from the records there are')
     command('claims', _claims, 'print the claims table')
+    c = command('verify', _verify, 'compute the figures of records again from their rows and joints')
+    c.add_argument('runs', nargs='*', help='folders of runs (default: all that the report of the profile reads, and its claims)')
+    c.add_argument('--data', action='append', default=[], help="folder of a data set, where it is not the profile's own; may be given several times")
     command('keep', _keep, 'copy the finished runs of a profile to data/results, small')
     command('sample', _sample, 'fetch the real four-camera recording (51 MB)', prof=False)
     _doctor_arguments(command('doctor', _doctor, 'say what is there, what is wrong and what to do; exit code 0, 1 for warnings, 2 for errors', prof=False))
