@@ -24,7 +24,7 @@ def associate(
     cameras, # v `Camera`s, two or more
     found,   # list of v arrays (k, 5): boxes in image px, and their certainty
 ) -> tuple:
-    "The person whom the views agree on most: middle (3,) mm, and the box (v,) of each view by its number, -1 for none; None where no two views agree."
+    "The person whom the views agree on most: middle (3,) mm, the box (v,) of each view by its number, -1 for none, and how tall the boxes say they are, mm; None where no two views agree."
     best, chosen = 0., None
     for a in range(len(cameras)):
         for b in range(a+1, len(cameras)):
@@ -36,7 +36,7 @@ def associate(
                     votes = [_agreement(c, f, X) for c, f in zip(cameras, found)]; tall = np.nanmedian([t for _, _, t in votes]) if any(i >= 0 for i, *_ in votes) else np.nan
                     if not 400 < tall < 2600: continue
                     votes = [_agreement(c, f, X, tall) for c, f in zip(cameras, found)]; score = sum(s for _, s, _ in votes)
-                    if score > best and sum(i >= 0 for i, *_ in votes) > 1: best, chosen = score, (X, np.array([i for i, *_ in votes]))
+                    if score > best and sum(i >= 0 for i, *_ in votes) > 1: best, chosen = score, (X, np.array([i for i, *_ in votes]), float(tall))
     return chosen
 
 # %% ../nbs/48_follow.ipynb #71e0b0c1
@@ -58,13 +58,13 @@ class Follower:
         cameras=None,   # v `Camera`s; None, or one: each view is followed by itself
         views=None,     # number of views, without cameras
         fps=25.,        # frames a second
-        look=1.,        # s between two looks of the finder
+        look=.5,        # s between two looks of the finder
         trust=.12,      # the joints are believed if their median residual is less than this share of the box
     ):
         self.finder, self.cameras, self.fps, self.look, self.trust = finder, cameras if cameras is not None and len(cameras) > 1 else None, float(fps), look, trust
         self.views = len(cameras) if cameras is not None else views
         self.looked, self.track, self.boxes, self.misses = -np.inf, None, np.full((self.views, 4), np.nan), 0
-        self.looks = self.hits = self.lost = 0
+        self.tall, self.looks, self.hits, self.lost = None, 0, 0, 0
 
     @property
     def assumption(self):
@@ -100,9 +100,15 @@ def at(self: Follower,
     if self.track is None: return self.boxes.copy()
     if self.cameras is None: return self.track[1].copy()
     t0, X, v = self.track; ahead = np.clip((t-t0)/self.fps, -.5, .5)
-    boxes = np.stack([box_of(c.project(X+v*ahead)) for c in self.cameras])
+    boxes = np.stack([self._at_least(c, box_of(c.project(X+v*ahead)), X) for c in self.cameras])
     w, h = np.array(self.sizes, float).T; inside = np.maximum(np.minimum(boxes[:, 2:], np.c_[w, h])-np.maximum(boxes[:, :2], 0), 0).prod(1)/np.maximum((boxes[:, 2:]-boxes[:, :2]).prod(1), 1)
     return np.where((inside > .2)[:, None], boxes, np.nan)
+
+@patch
+def _at_least(self: Follower, camera, box, X):
+    "a box that has not shrunk with a pose that was found too small: its longer side is three quarters of the person's height or more"
+    side, centre = (box[2:]-box[:2]).max(), (box[:2]+box[2:])/2; least = .75*self.tall*np.mean(camera.f)/max(np.nanmedian(camera.to_camera(X)[:, 2]), 300) if self.tall else 0
+    return np.r_[centre-(centre-box[:2])*(g := max(1, least/max(side, 1e-6))), centre+(box[2:]-centre)*g]
 
 @patch
 def _ask(self: Follower, t, images):
@@ -117,6 +123,7 @@ def _ask(self: Follower, t, images):
         self.boxes = np.stack([np.full(4, np.nan) if p is None else p[:4] for p in pick])
     else:
         who = associate(self.cameras, found)
+        if who is not None: self.tall = who[2]
         self.boxes = np.full((self.views, 4), np.nan) if who is None else np.stack([f[i, :4] if i >= 0 else np.full(4, np.nan) for f, i in zip(found, who[1])])
     self.hits += bool(np.isfinite(self.boxes).any())
 

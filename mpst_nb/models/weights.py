@@ -8,6 +8,8 @@ __all__ = ['PARTS', 'weights_folder', 'list_weights', 'part_folder', 'from_pretr
 # %% ../../nbs/44_models.weights.ipynb #44aed003
 from pathlib import Path
 import hashlib, json, shutil
+import torch
+from safetensors.torch import save_file
 from ..core import MpstError, atomic_path, choose, folder, read_json
 from .detector import load_model, read_weights
 
@@ -71,6 +73,8 @@ Data: {data}.
 
 ## Figures
 
+Measured with the weights in float32; here the matrices are kept in float16.
+
 {figures}
 
 ## Licence
@@ -94,14 +98,15 @@ def put_weights(
     weights=None, # folder with config.json and model.safetensors; the run's own by default
     metrics=None, # names of the record's metrics that belong on the card, dotted where they are nested; all by default
 ) -> Path:
-    "Copy a network into the box, with its card and hash. Raises `MpstError` for an unknown part or a run without a record."
+    "Copy a network into the box, its matrices in half precision, with its card and hash. Raises `MpstError` for an unknown part or a run without a record."
     choose(part, PARTS, 'part of the weights')
     run, source, to = Path(run), Path(weights or run), weights_folder()/name/part; record = read_json(run/'result.json')
     chosen = dict(_flat(record['metrics']))
     chosen = chosen if metrics is None else {k: choose(k, chosen, 'metric of this run') for k in metrics}
     with atomic_path(to) as tmp:
         tmp.mkdir(parents=True)
-        for f in ('config.json', 'model.safetensors'): shutil.copy(source/f, tmp/f)
+        shutil.copy(source/'config.json', tmp/'config.json')
+        save_file({k: v.half() if v.dtype == torch.float32 and v.ndim > 1 else v for k, v in read_weights(source/'model.safetensors').items()}, tmp/'model.safetensors')
         digest = hashlib.sha256((tmp/'model.safetensors').read_bytes()).hexdigest()
         origin = dict(sha256=digest, run=run.name, **{k: record.get(k) for k in ('notebook', 'profile', 'parameters', 'git', 'started', 'seconds', 'data', 'versions', 'seed')}, metrics=chosen)
         (tmp/'origin.json').write_text(json.dumps(origin, indent=1)+'\n')
