@@ -6,7 +6,7 @@
 __all__ = ['ENGINES', 'export_onnx', 'as_engine', 'matrix_peak', 'engine_contestants', 'compare_engines']
 
 # %% ../nbs/55_engines.ipynb #55e0a103
-import copy, os, tempfile, time, warnings
+import copy, tempfile, time, warnings
 from pathlib import Path
 import numpy as np, pandas as pd, torch
 from .bench import middle, same_swin, take_turns

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['FitConfig', 'learning_rate', 'optimizer_groups', 'predict_batch', 'coordinate_loss', 'ImageSampler', 'drop_views',
-           'TokenSampler', 'drawn_ahead', 'fit', 'tokens_of', 'predict_store', 'store_joints', 'evaluate_detector',
-           'to_image', 'seconds_per_epoch', 'split_keys', 'watcher']
+           'TokenSampler', 'drawn_ahead', 'fit', 'tokens_of', 'predict_store', 'crop_maps', 'store_joints',
+           'evaluate_detector', 'to_image', 'seconds_per_epoch', 'split_keys', 'watcher']
 
 # %% ../nbs/50_fit.ipynb #53dccdcc
 import hashlib, json, math, time
@@ -351,15 +351,21 @@ def predict_store(
     return out
 
 # %% ../nbs/50_fit.ipynb #ab8f15ba
+def crop_maps(
+    store,
+    key, # of the sequence
+) -> np.ndarray:
+    "The maps (v, t, 2, 3) from image px to the px of the plain crops of the store's size, which lie in the middle of the stored ones."
+    A = store.sequence(key).crop.astype(np.float64); A[..., 2] -= (store.stored-store.size)/2
+    return A
+
 def store_joints(
     store,
     key,    # of the sequence
     step=1, # every step-th frame
 ) -> np.ndarray:
     "The true joints (v, t, j, 2) of a sequence in crop px of the store's size, without touching its images."
-    s, window = store.sequence(key), Augment().windows(1, 1, store.stored, store.size, store.size)
-    A = s.crop[:, ::step].astype(np.float64); A[..., 2] += window[..., 2]
-    return apply_affine(A, s.joints2d[:, ::step])
+    return apply_affine(crop_maps(store, key)[:, ::step], store.sequence(key).joints2d[:, ::step])
 
 def evaluate_detector(
     predictions: dict,  # key -> joints (v, t, j, 2) in crop px, of every frame or of every step-th
@@ -387,11 +393,7 @@ def to_image(
     store,
 ) -> dict:
     "The same in image px."
-    out = {}
-    for key, xy in predictions.items():
-        A = store.sequence(key).crop.astype(np.float64).copy(); A[..., 2] -= (store.stored-store.size)/2
-        out[key] = apply_affine(invert_affine(A), xy.astype(np.float64)).astype(np.float32)
-    return out
+    return {k: apply_affine(invert_affine(crop_maps(store, k)), xy.astype(np.float64)).astype(np.float32) for k, xy in predictions.items()}
 
 # %% ../nbs/50_fit.ipynb #d6c909e7
 def seconds_per_epoch(

@@ -6,7 +6,9 @@
 __all__ = ['associate', 'view_weights', 'Follower']
 
 # %% ../nbs/48_follow.ipynb #48f01103
-import numpy as np
+import numpy as np, torch
+from fastcore.basics import patch
+from torchvision.ops import box_iou
 from .camera import box_of, triangulate
 from .models.finder import shrink
 
@@ -51,7 +53,6 @@ def view_weights(
 # %% ../nbs/48_follow.ipynb #48f0110a
 class Follower:
     "The person's boxes while a video is read: `at` says where to crop a frame, `learn` is told what was found there."
-    between = True
 
     def __init__(self,
         finder,         # `Finder`
@@ -82,13 +83,6 @@ class Follower:
         return [np.concatenate([f[:, :4]*max(i.shape[:2])/side, f[:, 4:]], 1).astype(float) for f, i in zip(out, images)]
 
 # %% ../nbs/48_follow.ipynb #48f0110b
-from fastcore.basics import patch
-
-def _overlap(a, b):
-    "IoU (k,) of boxes (k, 4) with a box (4,)"
-    lo, hi = np.maximum(a[:, :2], b[:2]), np.minimum(a[:, 2:4], b[2:4]); i = np.maximum(hi-lo, 0).prod(1); area = lambda x: (x[..., 2]-x[..., 0])*(x[..., 3]-x[..., 1])
-    return i/(area(a)+area(b)-i)
-
 @patch
 def at(self: Follower,
     t,           # frame
@@ -115,7 +109,7 @@ def _ask(self: Follower, t, images):
     "look with the finder: begin, or see whether what is followed is still a person"
     found, self.looked, self.looks = self._find(images), t, self.looks+1
     if self.track is not None:
-        now = self.at(t); fit = [_overlap(f, b).max() for f, b in zip(found, now) if len(f) and np.isfinite(b).all()]
+        now = self.at(t); fit = [float(box_iou(torch.from_numpy(f[:, :4]), torch.from_numpy(b[None])).max()) for f, b in zip(found, now) if len(f) and np.isfinite(b).all()]
         if fit and np.mean(np.array(fit) > .2) >= .5 or not any(map(len, found)): self.hits += bool(fit); return
         self._lose()
     if self.cameras is None:

@@ -9,7 +9,7 @@ __all__ = ['stature', 'residual_share', 'bone_spread', 'view_swaps', 'jitter_sha
 import itertools
 import cv2, numpy as np
 from .camera import triangulate
-from .skeleton import BONES, JOINTS, MIRROR, PARENTS
+from .skeleton import BONES, JOINTS, MIRROR
 
 # %% ../nbs/14_quality.ipynb #14a1e006
 def stature(

@@ -10,9 +10,9 @@ import math
 from pathlib import Path
 import numpy as np, pandas as pd
 from .camera import apply_affine
-from .core import MpstError, RunRecord, folder, profile
+from .core import RunRecord
 from .data.clips import open_store
-from .fit import evaluate_detector
+from .fit import crop_maps, evaluate_detector
 from .plan import data_path
 
 # %% ../nbs/56_verify.ipynb #56e0f106
@@ -21,11 +21,7 @@ def to_crop(
     store,             # the `Store` they belong to
 ) -> dict:
     "key -> joints (v, t, j, 2) in crop px of the store's size."
-    out = {}
-    for key, xy in predictions.items():
-        A = store.sequence(key).crop.astype(np.float64).copy(); A[..., 2] -= (store.stored-store.size)/2
-        out[key] = apply_affine(A, xy.astype(np.float64))
-    return out
+    return {k: apply_affine(crop_maps(store, k), xy.astype(np.float64)) for k, xy in predictions.items()}
 
 def _store_of(record, found=()):
     "The data set with the record's hash, or None: among `found`, or the profile's own."

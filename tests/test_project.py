@@ -9,7 +9,7 @@ from readme import readme
 
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = sorted(f for f in (ROOT / "nbs").rglob("*.ipynb") if not any(p.startswith((".", "_")) for p in f.relative_to(ROOT).parts))
-PAPERMILL = [f for f in NOTEBOOKS if f.parent.name == "paper" or f.name in ("train.ipynb", "lift.ipynb")]
+PAPERMILL = [f for f in NOTEBOOKS if f.parent.name == "paper" or f.name in ("train.ipynb", "lift.ipynb", "wild.ipynb", "real.ipynb")]
 
 
 def cells(f): return json.loads(f.read_text())["cells"]

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['SUBJECTS', 'TEST_SUBJECTS', 'CAMERA_NAMES', 'THING', 'OTHER', 'OWN', 'StudioConfig', 'studio_cameras', 'thickness',
-           'seen_from', 'Take', 'prepare_studio', 'bench_studio']
+           'seen_from', 'Take', 'render_all', 'prepare_studio', 'bench_studio']
 
 # %% ../../nbs/21_data.studio.ipynb #75889483
 from dataclasses import dataclass, asdict
@@ -199,6 +199,23 @@ def _render_sequence(job):
     writer.add(key, frames, take.joints3d, take.joints2d, seen, take.crop, take.box, take.cameras, c.fps, c.crf)
     return key, frames.shape[0]*c.frames, time.time()-start
 
+# %% ../../nbs/21_data.studio.ipynb #21ae0a11
+def render_all(
+    module,       # name of the module whose `_render_sequence` draws one; a notebook's own could not be found by a new process
+    todo,         # jobs, one a sequence
+    workers=None, # processes; default: one a core
+    total=None,   # sequences of the data set, for the bar
+):
+    "Draw sequences in several processes of one thread each, with a bar."
+    from tqdm import tqdm
+    workers, worker = min(workers or len(os.sched_getaffinity(0)), len(todo)), importlib.import_module(module)._render_sequence
+    with tqdm(total=total or len(todo), initial=(total or len(todo))-len(todo), desc=f'{module.split(".")[-1]} on {workers} core{"s" if workers > 1 else ""}', unit='sequence') as bar:
+        if workers == 1:
+            for j in todo: worker(j); bar.update()
+        else:
+            with _one_thread(), multiprocessing.get_context('spawn').Pool(workers) as pool:
+                for _ in pool.imap_unordered(worker, todo): bar.update()
+
 # %% ../../nbs/21_data.studio.ipynb #eed9569c
 def prepare_studio(
     config: StudioConfig,  # the recipe
@@ -206,23 +223,14 @@ def prepare_studio(
     workers=None,          # processes; default: one a core
 ):
     "Render the studio as a `Store`. What is there already is not rendered again. Raises `MpstError` if `path` holds another recipe."
-    from tqdm import tqdm
     writer, path = _writer(config, path), Path(path)
     if (path/'manifest.json').exists(): return open_store(path)
     jobs = [(asdict(config), str(path), *k) for k in config.keys]; todo = [j for j in jobs if not writer.finished(j[2])]
-    workers = min(workers or len(os.sched_getaffinity(0)), max(len(todo), 1))
     if todo:
         _warm(config)
-        with tqdm(total=len(jobs), initial=len(jobs)-len(todo), desc=f'studio on {workers} core{"s" if workers > 1 else ""}', unit='sequence') as bar:
-            if workers == 1:
-                for j in todo: _render_sequence(j); bar.update()
-            else:
-                with _one_thread(), multiprocessing.get_context('spawn').Pool(workers) as pool:
-                    worker = importlib.import_module('mpst_nb.data.studio')._render_sequence   # not the notebook's own: a new process could not find it
-                    for _ in pool.imap_unordered(worker, todo): bar.update()
+        render_all('mpst_nb.data.studio', todo, workers, len(jobs))
     split = lambda s: 'test' if s in TEST_SUBJECTS else 'train'
     return writer.close([dict(key=k, source='studio', subject=s, action=a, trial=t, frames=config.frames, fps=float(config.fps), split=split(s)) for k, s, a, t in config.keys])
-
 
 # %% ../../nbs/21_data.studio.ipynb #3b369f17
 @contextlib.contextmanager

@@ -9,14 +9,13 @@ __all__ = ['WildConfig', 'panorama', 'wild_cameras', 'WildTake', 'darkroom', 'pr
 from dataclasses import asdict, dataclass
 from fastcore.basics import patch
 from pathlib import Path
-import importlib, multiprocessing, os
 import cv2, numpy as np
-from ..camera import Camera, apply_affine, box_of, crop_affine, invert_affine, look_at
+from ..camera import Camera, apply_affine, box_of, invert_affine, look_at
 from .body import check_mesh, joints_of
 from .clips import StoreWriter, open_store
-from .motion import ACTIONS, Motion, Thing, ball, box
-from .render import ROOM, Stage
-from .studio import THING, Take, _one_thread
+from .motion import ACTIONS, Motion, ball, box
+from .render import ROOM
+from .studio import Take, render_all
 
 # %% ../../nbs/29_data.wild.ipynb #b1d0e5a5
 @dataclass(frozen=True)
@@ -198,7 +197,7 @@ def frame(self: WildTake,
 # %% ../../nbs/29_data.wild.ipynb #b1d0e6a4
 def _writer(config, path):
     recipe = dict(asdict(config), source='studio-wild', version=1)
-    return StoreWriter(path, recipe, config.size, config.stored, keys=[k[0] for k in config.keys], command='prepare_wild')
+    return StoreWriter(path, recipe, config.size, config.stored, keys=[k[0] for k in config.keys], command=f'prepare_wild(WildConfig(sequences={config.sequences}, size={config.size}), {str(path)!r})')
 
 def _render_sequence(job):
     "worker: one sequence to its files"
@@ -216,16 +215,12 @@ def prepare_wild(
     workers=None,        # processes; default: one a core
 ):
     "Render studio-wild as a `Store`. What is there already is not rendered again. Raises `MpstError` if `path` holds another recipe."
-    from tqdm import tqdm
     writer, path = _writer(config, path), Path(path)
     if (path/'manifest.json').exists(): return open_store(path)
     todo = [(asdict(config), str(path), k[0], k[3]) for k in config.keys if not writer.finished(k[0])]
-    workers = min(workers or len(os.sched_getaffinity(0)), max(len(todo), 1))
     if todo:
         _render_sequence(todo[0])                                    # bodies and kernels made once, before many processes would do it at a time
-        with tqdm(total=len(config.keys), initial=len(config.keys)-len(todo)+1, desc='studio-wild', unit='sequence') as bar, _one_thread(), multiprocessing.get_context('spawn').Pool(workers) as pool:
-            worker = importlib.import_module('mpst_nb.data.wild')._render_sequence   # not the notebook's own: a new process could not find it
-            for _ in pool.imap_unordered(worker, todo[1:]): bar.update()
+        if todo[1:]: render_all('mpst_nb.data.wild', todo[1:], workers, len(config.keys))
     return writer.close([dict(key=k, source='studio-wild', subject=s, action=a, trial=1, frames=config.frames, fps=1/config.every, split='test' if i % config.held_out == 0 else 'train') for k, s, a, i in config.keys])
 
 # %% ../../nbs/29_data.wild.ipynb #c40a7e11

@@ -89,7 +89,7 @@ def find(self: Finder,
     most=8,     # people
 ) -> list:
     "For each picture (k, 5): boxes x0, y0, x1, y1 px and their certainty 0..1, best first."
-    out = self(torch.as_tensor(images)).float(); p, s = out[:, 0].sigmoid(), self.config.stride
+    out = self(torch.as_tensor(images, device=self.head[1].weight.device)).float().cpu(); p, s = out[:, 0].sigmoid(), self.config.stride
     p = torch.where(F.max_pool2d(p[:, None], 3, 1, 1)[:, 0] == p, p, 0.); n, h, w = p.shape
     top, at = p.flatten(1).topk(min(most, h*w)); found = []
     for k in range(n):
