@@ -8,7 +8,7 @@ __all__ = ['RIVAL_METHODS', 'Step', 'data_path', 'paper_plan', 'unfinished', 'mi
 
 # %% ../nbs/54_plan.ipynb #ffb1faf6
 import os, subprocess, sys, time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
@@ -24,7 +24,7 @@ class Step:
     "One run: the notebook, its parameters, the steps it reads, and what it is expected to cost."
     notebook: str          # 'train', 'lift', 'table1', ...; 'data' prepares the profile's data set
     params: dict           # parameters that differ from the notebook's defaults, `profile` among them
-    needs: tuple = ()      # steps whose records it reads
+    needs: tuple = field(default=(), repr=False)   # steps whose records it reads
     seconds: float = 20.   # expected, on one core of the two that the profile was measured on
     threads: int = 1       # cores it uses
 

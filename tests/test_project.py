@@ -62,6 +62,16 @@ def test_notebook_reads_well(f):
     assert f.stat().st_size < 400_000, f"{f.name} is {f.stat().st_size/1e3:.0f} kB: draw smaller"
 
 
+@pytest.mark.parametrize("f", NOTEBOOKS, ids=lambda f: f.stem)
+def test_notebook_leaves_the_environment_as_it_was(f):
+    "`nbdev_test` runs many notebooks in one process: what one leaves in `os.environ`, another one meets"
+    code = "\n".join(source(c) for c in cells(f) if c["cell_type"] == "code")
+    put = set(re.findall(r"(?m)^os\.environ\[['\"](\w+)['\"]\] *=", code))
+    for names in re.findall(r"(?m)^os\.environ *\|= *dict\((.*)\)", code): put |= set(re.findall(r"(\w+)=", names))
+    gone = {name for line in re.findall(r"\bdel (os\.environ.*)", code) for name in re.findall(r"environ\['(\w+)'\]", line)}
+    assert put <= gone, f"{f.name} leaves {', '.join(sorted(put - gone))} set"
+
+
 def test_no_path_of_a_machine_in_the_files():
     tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True)
     if tracked.returncode: pytest.skip("not a git checkout")  # a source archive has no list of tracked files
