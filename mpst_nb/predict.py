@@ -561,12 +561,9 @@ def bench_memory(
     return json.loads(done.stdout.splitlines()[-1])
 
 # %% ../nbs/51_predict.ipynb #d3c3449e
-def _bench_inside(tmp, frames, size, box):
-    "What `bench_memory` runs in its process: prints a line of JSON."
-    import time
+def _bench_videos(tmp, frames, size):
+    "Four videos of a second that repeats, a bright disc that walks to and fro before noise, and their calibration: (paths of the videos, path of the calibration)."
     from mpst_nb.camera import example_cameras
-    from mpst_nb.models.detector import create_model
-    torch.set_num_threads(1)
     tmp, s, videos = Path(tmp), size[0]/1000, []
     cameras = [c.cropped(np.array([[s, 0, 0], [0, s, 0.]]), size) for c in example_cameras('none')]
     rng = np.random.default_rng(0)
@@ -581,7 +578,15 @@ def _bench_inside(tmp, frames, size, box):
         videos.append(tmp/f'{c.name}.mp4')
         loop_video(tmp/'short.mp4', videos[-1], frames)
     write_calibration(tmp/'rig.json', cameras)
+    return videos, tmp/'rig.json'
+
+def _bench_inside(tmp, frames, size, box):
+    "What `bench_memory` runs in its process: prints a line of JSON."
+    import time
+    from mpst_nb.models.detector import create_model
+    torch.set_num_threads(1)
+    videos, rig = _bench_videos(tmp, frames, size)
     start = time.time()
-    predict_videos(videos, tmp/'rig.json', tmp/'out', model=create_model('mpst', 'quick'), box=box, say=None, device='cpu')
+    predict_videos(videos, rig, Path(tmp)/'out', model=create_model('mpst', 'quick'), box=box, say=None, device='cpu')
     peak = next(int(l.split()[1]) for l in open('/proc/self/status') if l.startswith('VmHWM'))/1024
     print(json.dumps(dict(frames=frames, peak_mib=round(peak, 1), frames_per_second=round(frames/(time.time()-start), 1), box=box)))
