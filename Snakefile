@@ -1,23 +1,35 @@
 # The graph of the paper. The steps and what they need are listed, explained and tested in nbs/54_plan.ipynb; this file runs them.
 #   snakemake --cores 2 --config profile=quick        (`make reproduce` does this, and shows progress; seeds=0,1 runs some seeds only)
+#   snakemake --profile profiles/slurm --config profile=paper      (on a cluster; `mpst reproduce --executor slurm` does this; see nbs/71_scale.ipynb)
 import shlex, sys
-from mpst_nb.plan import paper_plan, step_log
+from snakemake.settings.types import SharedFSUsage
+from mpst_nb.plan import paper_plan, step_log, step_resources
 
 PROFILE = config.get("profile", "quick")
 PARTIAL = bool(int(config.get("partial", 0)))  # tables from whatever is there, when a run has failed
 SEEDS = [int(s) for s in str(config["seeds"]).split(",")] if "seeds" in config else None
+GPUS = int(config["gpus"]) if "gpus" in config else None  # for each step that runs networks; by default as the profile needs
+MARKS = SharedFSUsage.INPUT_OUTPUT not in workflow.storage_settings.shared_fs_usage  # Kubernetes: a copy of each record goes through Snakemake's storage in its place
 STEPS = paper_plan(PROFILE, SEEDS)
 
+def made(step): return f"marks/{PROFILE}/{step_log(step).stem}.json" if MARKS else str(step.target)
+def asks(step, what): return lambda wildcards, attempt: step_resources(step, attempt, GPUS)[what]
+
 rule all:
-    input: [str(s.target) for s in STEPS] if not PARTIAL else [str(s.target) for s in STEPS if s.notebook == "report"]
+    input: [made(s) for s in STEPS] if not PARTIAL else [made(s) for s in STEPS if s.notebook == "report"]
+
+# on Kubernetes a step whose record is there is not run again: its mark alone is missing
+RUN = "OMP_NUM_THREADS={threads} {params.command} > {params.log:q} 2>&1"
+RUN = "mkdir -p $(dirname {params.log:q}); [ -e {params.target:q} ] || " + RUN + "; cp {params.target:q} {output:q}" if MARKS else RUN
 
 for i, step in enumerate(STEPS):
     rule:
         name: f"step_{i:03d}_{step.notebook}"
-        input: [str(n.target) for n in step.needs if not PARTIAL or (step.drawn and n.drawn)]
-        output: str(step.target)
-        log: str(step_log(step))
+        input: [made(n) for n in step.needs if not PARTIAL or (step.drawn and n.drawn)]
+        output: made(step)
+        log: [] if MARKS else str(step_log(step))
         threads: step.threads
         priority: sum(step in s.needs for s in STEPS)  # what most wait for goes first
-        params: command=f"{shlex.quote(sys.executable)} -m mpst_nb.cli {step.command.removeprefix('mpst ')}"
-        shell: "OMP_NUM_THREADS={threads} {params.command} > {log:q} 2>&1"
+        resources: **{what: asks(step, what) for what in step_resources(step, gpus=GPUS)}
+        params: target=str(step.target), log=str(step_log(step)), command=f"{shlex.quote(sys.executable)} -m mpst_nb.cli {step.command.removeprefix('mpst ')}"
+        shell: RUN

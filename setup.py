@@ -26,7 +26,7 @@ setup(
     package_data={"mpst_nb": ["templates/*"]},  # pages and style sheets: the one part of the package that no notebook exports
     python_requires=">=" + cfg["min_python"],
     install_requires=cfg["requirements"].split(),
-    extras_require={"dev": cfg["dev_requirements"].split()},
+    extras_require={"dev": cfg["dev_requirements"].split(), "cluster": cfg["cluster_requirements"].split()},
     entry_points={
         # `mpst`, and a `papermill` of our own: papermill's command, which in a terminal also does without an output path for a notebook of this
         # project (see nbs/60_cli). pip installs papermill, a requirement, before this package, so that this script is the one that stays.

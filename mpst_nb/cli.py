@@ -77,7 +77,7 @@ def _reproduce(a):
         todo = unfinished(steps)
         for s in todo: print(f'{s.seconds:6.0f} s  {s.command}' if s.seconds == s.seconds else f'     ? s  {s.command}')
         return print(f'{len(todo)} of {len(steps)} steps to run: {forecast(todo, a.cores)}')
-    left, trouble = reproduce(a.profile, a.cores, a.seed), None
+    left, trouble = reproduce(a.profile, a.cores, a.seed, a.executor), None
     try: _claims(a)
     except Exception as e: trouble = e            # told below, after what failed
     _where(a)
@@ -172,6 +172,7 @@ def parser() -> argparse.ArgumentParser:
     c = command('reproduce', _reproduce, 'run what is missing of the whole paper, then print its claims')
     c.add_argument('--cores', type=int, default=os.cpu_count(), help='cores to use (default: all)')
     c.add_argument('-n', '--plan', action='store_true', help='only say what would run')
+    c.add_argument('--executor', metavar='NAME', help='on a cluster: slurm, kubernetes, or the folder of a Snakemake profile (default: on this machine)')
     c.add_argument('--seed', type=int, action='append', help='only this seed of the profile; may be given several times')
     c = command('run', _run, 'run one papermill notebook and keep its record', prof=False)
     c.add_argument('notebook', help='train, lift, bench, table1, ...')
