@@ -5,13 +5,14 @@
 # %% auto #0
 __all__ = ['LABELS', 'transformer_flops', 'peak_memory', 'take_turns', 'middle', 'same_swin', 'contestants', 'compare_networks',
            'training_clips', 'relation_overhead', 'clip_memory', 'whole_overhead', 'with_relations', 'cropping_cost',
-           'cost_against_frames', 'memory_growth', 'BenchConfig', 'bench_config', 'run_bench', 'bench_table',
-           'bench_lines', 'figure_networks', 'figure_scaling']
+           'cost_against_frames', 'memory_growth', 'bench_reading', 'reading_lines', 'BenchConfig', 'bench_config',
+           'run_bench', 'bench_table', 'bench_lines', 'figure_networks', 'figure_scaling']
 
 # %% ../nbs/53_bench.ipynb #94aff979
-import math, time, weakref
+import itertools, math, os, tempfile, time, weakref
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -22,7 +23,8 @@ import torch.nn.functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from .core import profile as get_profile
+from .core import atomic_path, write_json, profile as get_profile
+from .data.clips import Augment, ClipSampler, StoreWriter, open_store
 from .layers.relation import RelationTransformer
 from .models.detector import Detector, DetectorConfig, count_flops, create_model
 from .models.rivals import RIVALS
@@ -344,6 +346,73 @@ def memory_growth(
     runs = [measure(f) for f in frames]
     return dict(frames=list(frames), ratio=runs[1]['peak_mib']/runs[0]['peak_mib'], **{k: [r[k] for r in runs] for k in ('peak_mib', 'frames_per_second')})
 
+# %% ../nbs/53_bench.ipynb #ad7ae908
+def _walk_store(path, config, pictures, take, frames, sequences):
+    "A store of so many sequences of `frames` frames, all of them one studio walk played forth and back: the first is written, the others are links to it."
+    writer, i = StoreWriter(path, dict(source='bench', sequences=sequences), config.size, config.stored), np.arange(frames)
+    i = config.frames-1-np.abs(i % (2*config.frames-2)-(config.frames-1)) if config.frames > 1 else 0*i
+    keys = [f'S{s}-Walking-{t}' for t in range(1, -(-sequences//4)+1) for s in (1, 5, 6, 7)][:sequences]; part = lambda a: a[:, i]
+    writer.add(keys[0], part(pictures), take.joints3d[i], part(take.joints2d), np.ones((4, frames, 17), bool), part(take.crop), part(take.box), take.cameras, 50., crf=18)
+    for k in keys[1:]:
+        for f in [Path('annotations')/'{}.npz', *(Path('crops')/f'{{}}.{c.name}.mp4' for c in take.cameras)]: os.link(str(path/f).format(keys[0]), str(path/f).format(k))
+    return writer.close([dict(key=k, source='bench', subject=k.split('-')[0], action='Walking', trial=int(k.split('-')[2]), frames=frames, fps=50., split='train') for k in keys])
+
+def _index_of(path, rows):
+    "A store of so many sequences that has an index and nothing else."
+    i = np.arange(rows); names = np.char.add('S1-Walking-', i.astype(str)); same = lambda x: pd.Categorical.from_codes(np.zeros(rows, int), [x])
+    with atomic_path(path/'index.parquet') as tmp: pd.DataFrame(dict(key=names, source=same('bench').astype(str), subject=same('S1').astype(str), action=same('Walking').astype(str), trial=i, frames=np.ones(rows, int), fps=50., split=same('train').astype(str))).to_parquet(tmp, index=False)
+    write_json(path/'manifest.json', dict(recipe={}, hash='', size=224, stored=280, sequences=rows))
+
+# %% ../nbs/53_bench.ipynb #50200787
+def bench_reading(
+    size=224,          # px of the crops
+    frames=128,        # of a clip, of four views
+    sequences=(4, 3300), # of the small store and of the large one; 3,300 have 2.1 million images
+    drawn=24,          # frames that the studio draws; played forth and back they are all there is to see
+    rows=2_000_000,    # of the long index
+    images=16,         # of a step of training
+    rounds=5,          # timed ones
+    profile='quick',   # whose detector
+    seed=0,            # of what is drawn and of the turns
+) -> tuple:
+    "How fast clips are read beside how fast the small detector trains: dict of images a second, ratios to training, the large store's time relative to the small one's and seconds to open; and the seconds of all rounds. Raises `MpstError` for an unknown profile."
+    from mpst_nb.data.studio import StudioConfig, Take
+    config, own = StudioConfig(frames=drawn, size=size), get_profile(profile).detector.get('size', 224); length, n = frames+32, 4*frames
+    take = Take('S6', 'Walking', 1, config); pictures = np.stack([take.frame(i) for i in range(drawn)], 1)
+    with tempfile.TemporaryDirectory() as d:
+        small, large = (_walk_store(Path(d)/f'{k}', config, pictures, take, length, k) for k in sequences)
+        memory = open_store(small.path).load(small.keys(), most=math.inf); count = itertools.count()
+        draw = lambda store, **kw: (lambda s: lambda: s(next(count)))(ClipSampler(store, store.keys(), 1, frames, seed=seed, **kw))
+        runs = {'videos': draw(small), 'varied': draw(small, augment=Augment(shift=.06, zoom=.1, colour=.2, flip=.5)), 'large': draw(large), 'memory': draw(memory)}
+        for name, px in (('training', size), ('training_small', own)):
+            x, net = _frames(images, px, 'cpu', seed), create_model('baseline', profile, size=px).train()
+            runs[name] = partial(_train_step, net, torch.optim.AdamW(net.parameters(), 1e-3), dict(frames=x, joints2d=torch.rand(*x.shape[:3], 17, 2)*px))
+        times = take_turns(runs, rounds, seed)
+        times = times/{k: images if k.startswith('training') else n for k in runs}            # seconds an image
+        (index := Path(d)/'index').mkdir(); _index_of(index, rows)
+        opening = {k: min(_clock(lambda: open_store(p).keys(split='train')) for _ in range(3)) for k, p in (('large', large.path), ('long', index))}
+        total = int(large.index.frames.sum())*4
+    reads = ('videos', 'varied', 'large', 'memory')
+    return dict(size=size, own_size=own, frames=frames, rounds=rounds, images_per_second={k: float(1/times[k].median()) for k in runs},
+                ratio={k: middle(times.training/times[k]) for k in reads}, ratio_small={k: middle(times.training_small/times[k]) for k in reads},
+                growth=middle(times.large/times.videos), large=dict(sequences=sequences[1], images=total), opening=opening, rows=rows), times
+
+# %% ../nbs/53_bench.ipynb #2d8739b9
+def _met(ok): return 'met' if ok else 'not met'
+
+def reading_lines(
+    reading: dict, # as `bench_reading` gives it
+) -> list:
+    "The target and what was measured, a sentence each."
+    ips, ratio, small, large = (reading[k] for k in ('images_per_second', 'ratio', 'ratio_small', 'large')); times = lambda d: f"{d['value']:.1f} [{d['low']:.1f}, {d['high']:.1f}]"
+    share = lambda k: f"{ips[k]:,.0f} images a second and core, {times(ratio[k])} times as fast as the small detector trains on them"
+    opening, long = reading['opening']['large'], reading['opening']['long']
+    return [f"Clips of {reading['frames']} frames and 4 views at {reading['size']} px, drawn at random from a store's videos: {share('videos')} ({ips['training']:,.0f}; target: at least 10, {_met(ratio['videos']['low'] >= 10)}).",
+            f"The same shifted, zoomed, coloured and mirrored: {share('varied')} (target: at least 10, {_met(ratio['varied']['low'] >= 10)}); from memory, plain: {share('memory')}.",
+            f"At its own {reading['own_size']} px the small detector trains on {ips['training_small']:,.0f} images a second; clips at {reading['size']} px are read {times(small['videos'])} times as fast from videos, {times(small['memory'])} from memory.",
+            f"From a store of {large['sequences']:,} sequences and {large['images']:,} images a clip takes {times(reading['growth'])} times as long as from a small one (target: the same within 10 %, {_met(abs(reading['growth']['value']-1) <= .1)}).",
+            f"Opening that store and naming its sequences takes {opening:.3f} s; an index of {reading['rows']:,} rows {long:.2f} s (target: under 1 s, {_met(long < 1)})."]
+
 # %% ../nbs/53_bench.ipynb #595be43e
 @dataclass
 class BenchConfig:
@@ -359,9 +428,10 @@ class BenchConfig:
     clip_rounds: tuple = (9, 9, 9)  # of each
     keeps: tuple = (1., .9, .8, .7, .6, .5, .4, .3) # shares of patches kept
     longest: float = 30.   # seconds for the longest block of all-patch attention
+    reading: int = 9       # timed rounds of reading clips
     predict: tuple = (200, 20_000)  # frames of the videos whose prediction's memory is measured
 
-_QUICK = dict(images=1, rounds=3, relation_rounds=9, whole_rounds=3, small_images=16, clip_rounds=(4, 3, 2), keeps=(1., .9, .7, .5, .3), longest=3., predict=(200, 1_000))
+_QUICK = dict(images=1, rounds=3, relation_rounds=9, whole_rounds=3, small_images=16, clip_rounds=(4, 3, 2), keeps=(1., .9, .7, .5, .3), longest=3., reading=3, predict=(200, 1_000))
 
 def bench_config(
     profile, # its name
@@ -391,6 +461,8 @@ def run_bench(
     training['mpst']['frames'] = images//4 if images % 4 == 0 else images
     say('training on whole clips')
     metrics |= dict(training=training | keep('training clips', training_clips(profile, c.clips, c.clip_rounds, device, seed)), training_size=size)
+    say('reading clips')
+    metrics |= dict(reading=keep('reading', bench_reading(rounds=c.reading, seed=seed)))
     say('the memory of a prediction')
     return metrics | dict(memory=memory_growth(c.predict), images=c.images, rounds=c.rounds), pd.concat(raw, ignore_index=True)
 
@@ -444,7 +516,6 @@ def bench_table(
 
 # %% ../nbs/53_bench.ipynb #b839e849
 def _percent(d): return f"{d['value']:+.2%} [{d['low']:+.2%}, {d['high']:+.2%}]"
-def _met(ok): return 'met' if ok else 'not met'
 
 def bench_lines(
     metrics: dict, # as `run_bench` gives them
@@ -456,6 +527,7 @@ def bench_lines(
     if (w := over.get('whole')): out += [f"Timed whole, a clip of {w['frames']} frames in one call, they add {_percent(w)} ({w['rounds']} rounds)."]
     out += [f"Our spatial module takes {swin['value']:.2f} [{swin['low']:.2f}, {swin['high']:.2f}] of the time of timm's Swin-T with the same weights (target: at most 1, {_met(swin['value'] <= 1)}); their tokens {differ}.",
             f"Global attention over all patches of 32 frames costs {save['flops']:,.0f} times the operations and {save['seconds']:,.0f} times the time ({save['how']}) of the temporal relation."]
+    if (r := metrics.get('reading')): out += reading_lines(r)
     if (m := metrics.get('memory')):
         (short, long), (a, b) = m['frames'], m['peak_mib']
         out += [f"A prediction peaks at {a:,.0f} MiB over {short:,} frames and at {b:,.0f} MiB over {long:,}, {m['ratio']:.3f} times as much (target: within 5 % up to 20,000 frames, {_met(abs(m['ratio']-1) <= .05)}{'' if long >= 20_000 else f' up to {long:,}'})."]

@@ -4,13 +4,13 @@
 
 # %% auto #0
 __all__ = ['Clip', 'write_video', 'read_video', 'StoreWriter', 'Sequence', 'open_store', 'Store', 'compose_affine', 'Augment',
-           'mirror_clip', 'collate', 'ClipSampler', 'cover']
+           'mirror_clip', 'collate', 'ClipSampler', 'once_each', 'cover']
 
 # %% ../../nbs/20_data.clips.ipynb #e58f7c3b
 import hashlib, json, os, shutil
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from fastcore.basics import patch
 from pathlib import Path
 
@@ -63,30 +63,34 @@ def write_video(
         for packet in s.encode(): out.mux(packet)
 
 # %% ../../nbs/20_data.clips.ipynb #2f935687
+_TO_RGB = np.array([[1, 0, 1.402*219/224], [1, -.344136*219/224, -.714136*219/224], [1, 1.772*219/224, 0]])*255/219     # from Y'CbCr of BT.601 in 16..235, which `write_video` writes
+_TO_RGB = np.c_[_TO_RGB, -_TO_RGB@[16, 128, 128]]
+
+def _pictures(path, first=0, frames=None, step=1):
+    "The planes Y, Cb, Cr, each (h, w) uint8, of these frames of a store's video, one frame after another; `MpstError` as `read_video`."
+    import av
+    last, n = None if frames is None else first+(frames-1)*step, 0
+    try:
+        with av.open(str(path)) as video:
+            stream = video.streams.video[0]
+            stream.thread_count = 1
+            if stream.pix_fmt != 'yuv444p': raise MpstError(f"{path} is no video of a prepared data set: its pixels are {stream.pix_fmt}, not yuv444p; prepare the data set again.")
+            if first: video.seek(int(first/stream.average_rate/stream.time_base), stream=stream)
+            for frame in video.decode(stream):
+                i = round(float(frame.pts*stream.time_base*stream.average_rate))
+                if i >= first and (i-first) % step == 0: n += 1; yield [np.frombuffer(p, np.uint8).reshape(p.height, -1)[:, :p.width] for p in frame.planes]
+                if i == last: break
+    except (av.error.FFmpegError, IndexError) as e: raise MpstError(f"{path} cannot be read as a video ({e}); delete the data set that holds it and prepare it again.") from e
+    if not n or (frames is not None and n < frames): raise MpstError(f"{path} has not the frames {first} to {last}: it is shorter; prepare the data set again.")
+
 def read_video(
     path,         # .mp4 that `write_video` wrote
     first=0,      # frame
     frames=None,  # how many; to the end by default
     step=1,       # take every step-th
 ) -> np.ndarray:
-    "Frames (t, h, w, 3) uint8 RGB. Raises `MpstError` naming the file if it is missing, corrupt or too short."
-    import av
-    from av.video.reformatter import VideoReformatter
-    last = None if frames is None else first+(frames-1)*step
-    out = []
-    try:
-        with av.open(str(path)) as video:
-            stream = video.streams.video[0]
-            stream.thread_count = 1
-            convert = VideoReformatter()          # kept: setting one up a frame costs more than decoding it
-            if first: video.seek(int(first/stream.average_rate/stream.time_base), stream=stream)
-            for frame in video.decode(stream):
-                i = round(float(frame.pts*stream.time_base*stream.average_rate))
-                if i >= first and (i-first) % step == 0: out.append(convert.reformat(frame, format='rgb24').to_ndarray())
-                if i == last: break
-    except (av.error.FFmpegError, IndexError) as e: raise MpstError(f"{path} cannot be read as a video ({e}); delete the data set that holds it and prepare it again.") from e
-    if not out or (frames is not None and len(out) < frames): raise MpstError(f"{path} has not the frames {first} to {last}: it is shorter; prepare the data set again.")
-    return np.stack(out)
+    "Frames (t, h, w, 3) uint8 RGB. Raises `MpstError` naming the file if it is missing, corrupt, too short or not of a store."
+    return np.stack([cv2.transform(cv2.merge(p), _TO_RGB) for p in _pictures(path, first, frames, step)])
 
 # %% ../../nbs/20_data.clips.ipynb #8e3fd575
 class StoreWriter:
@@ -194,8 +198,10 @@ class Store:
         self.path, self.manifest = Path(path), read_json(Path(path)/'manifest.json')
         self.index = pd.read_parquet(self.path/'index.parquet')
         self.size, self.stored, self.hash = (self.manifest[k] for k in ('size', 'stored', 'hash'))
-        self._rows = self.index.set_index('key').to_dict('index')
-        self._sequences, self._crops = {}, {}
+        self._rows, self._sequences, self._crops = {}, {}, {}
+
+    @cached_property
+    def _places(self): return pd.Index(self.index.key)      # made when it is first asked: opening a large store does not wait for it
 
     @property
     def source(self): return self.index.source.iloc[0]
@@ -213,7 +219,18 @@ class Store:
         key: str, # of a sequence
     ) -> dict:
         "The index row of a sequence; raises `MpstError` if there is no such sequence."
-        return choose(key, self._rows, 'sequence')
+        if key not in self._rows:
+            if key not in self._places: choose(key, self._places, 'sequence')
+            self._rows[key] = self.index.iloc[[self._places.get_loc(key)]].to_dict('records')[0]
+        return self._rows[key]
+
+    def lengths(self,
+        keys, # of sequences
+    ) -> np.ndarray:
+        "Frames of each of these sequences; raises `MpstError` if there is no such sequence."
+        at = self._places.get_indexer(pd.Index(keys))
+        if (at < 0).any(): choose(keys[int((at < 0).argmax())], self._places, 'sequence')
+        return self.index.frames.to_numpy()[at]
 
 # %% ../../nbs/20_data.clips.ipynb #5b3a5f73
 @patch
@@ -234,6 +251,29 @@ def sequence(self: Store,
 
 # %% ../../nbs/20_data.clips.ipynb #c8110b4c
 @patch
+def _span(self: Store, key, first, frames, step, views):
+    "Frames and views of a clip, checked: `MpstError` if the sequence is shorter, or has no such camera."
+    n, cameras = self.row(key)['frames'], len(self.sequence(key).cameras)
+    if step < 1: raise MpstError(f"{key}: step={step} should be 1 or more.")
+    frames = (n-first+step-1)//step if frames is None else frames
+    if frames < 1: raise MpstError(f"{key}: a clip of {frames} frames from {first} has nothing in it; it has {n}. Use 1 or more.")
+    if first < 0 or first+(frames-1)*step >= n: raise MpstError(f"{key} has {n} frames; {frames} frames, every {step} from {first}, do not fit. Use fewer frames, or longer sequences.")
+    views = list(range(cameras)) if views is None else list(views)
+    if not views or min(views) < 0 or max(views) >= cameras: raise MpstError(f"{key} has {cameras} cameras, views 0 to {cameras-1}; {views} asks for others.")
+    return frames, views
+
+@patch
+def _cut(self: Store, key, first, frames, step, views, cuts, size):
+    "(v, t, size, size, 3) uint8 RGB, each view through its `_Cut`, a frame at a time, from memory or from the video; black where a view has no video."
+    s, out = self.sequence(key), np.zeros((len(views), frames, size, size, 3), np.uint8)
+    for v, cut, into in zip(views, cuts, out):
+        if key in self._crops:
+            for picture, o in zip(self._crops[key][v, first:first+(frames-1)*step+1:step], into): cut(picture, o)
+        elif s.present[v].any():
+            for planes, o in zip(_pictures(self.path/'crops'/f'{key}.{s.cameras[v].name}.mp4', first, frames, step), into): cut.planes(planes, o)
+    return out
+
+@patch
 def crops(self: Store,
     key,          # of the sequence
     first=0,      # its first frame
@@ -242,17 +282,8 @@ def crops(self: Store,
     views=None,   # which cameras, by index; all by default
 ) -> np.ndarray:
     "Stored crops (v, t, stored, stored, 3) uint8, from memory if they were loaded. Raises `MpstError` if the sequence is shorter, or has no such camera."
-    n, cameras = self.row(key)['frames'], len(self.sequence(key).cameras)
-    if step < 1: raise MpstError(f"{key}: step={step} should be 1 or more.")
-    frames = (n-first+step-1)//step if frames is None else frames
-    if frames < 1: raise MpstError(f"{key}: a clip of {frames} frames from {first} has nothing in it; it has {n}. Use 1 or more.")
-    if first < 0 or first+(frames-1)*step >= n: raise MpstError(f"{key} has {n} frames; {frames} frames, every {step} from {first}, do not fit. Use fewer frames, or longer sequences.")
-    s, at = self.sequence(key), slice(first, first+(frames-1)*step+1, step)
-    views = list(range(cameras)) if views is None else list(views)
-    if not views or min(views) < 0 or max(views) >= cameras: raise MpstError(f"{key} has {cameras} cameras, views 0 to {cameras-1}; {views} asks for others.")
-    if key in self._crops: return self._crops[key][:, at] if len(views) == len(s.cameras) else self._crops[key][list(views), at]
-    read = lambda v: read_video(self.path/'crops'/f'{key}.{s.cameras[v].name}.mp4', first, frames, step) if s.present[v].any() else np.zeros((frames, self.stored, self.stored, 3), np.uint8)
-    return np.stack([read(v) for v in views])
+    frames, views = self._span(key, first, frames, step, views)
+    return self._cut(key, first, frames, step, views, [_Cut(np.eye(2, 3), self.stored, self.stored)]*len(views), self.stored)
 
 # %% ../../nbs/20_data.clips.ipynb #219e667f
 def _free_memory():
@@ -284,15 +315,13 @@ def clip(self: Store,
     views=None,    # which cameras, by index; all by default
 ) -> Clip:
     "A clip of a sequence. Raises `MpstError` if the sequence is shorter, or has no such camera, and for a clip without frames."
-    s, row = self.sequence(key), self.row(key)
-    views = list(range(len(s.cameras))) if views is None else list(views)
-    crops = self.crops(key, first, frames, step, views)
-    at = slice(first, first+(crops.shape[1]-1)*step+1, step)
-    size = size or self.size
-    window = (augment or Augment()).windows(len(views), crops.shape[1], self.stored, self.size, size, rng if augment else None)
+    (frames, views), s, row, size = self._span(key, first, frames, step, views), self.sequence(key), self.row(key), size or self.size
+    at = slice(first, first+(frames-1)*step+1, step)
+    window = (augment or Augment()).windows(len(views), frames, self.stored, self.size, size, rng if augment else None)
+    pictures = self._cut(key, first, frames, step, views, [_Cut(w[0], size, self.stored) for w in window], size)
     cut = lambda a: a[views, at]             # a view at a time of a long sequence, never all of it
     A, box = compose_affine(window, cut(s.crop)), cut(s.box)
-    out = Clip(frames=_warp(crops, window, size), joints2d=apply_affine(A, cut(s.joints2d)).astype(np.float32, copy=False), seen=cut(s.seen), crop=A,
+    out = Clip(frames=pictures, joints2d=apply_affine(A, cut(s.joints2d)).astype(np.float32, copy=False), seen=cut(s.seen), crop=A,
         joints3d=s.joints3d[at], cameras=tuple(s.cameras[v] for v in views), present=cut(s.present),
         box=(box[..., 2:]-box[..., :2]).max(-1)*A[..., 0, 0], key=key, first=first, step=step, fps=s.fps, **{k: row[k] for k in ('source', 'subject', 'action', 'trial')})
     return augment.finish(out, rng) if augment else out
@@ -308,18 +337,20 @@ def compose_affine(
     out[..., 2] = (B[..., :2]@A[..., 2:])[..., 0]+B[..., 2]
     return out
 
-def _warp(crops, window, size):
-    "Stored crops (v, t, s, s, 3) through maps (v, t, 2, 3) to (v, t, size, size, 3); a plain window is cut, not resampled."
-    first = window[0, 0]
-    if (first[:, :2] == np.eye(2)).all() and (first[:, 2] % 1 == 0).all() and (window == first).all():
-        x, y = (-first[:, 2]).astype(int)
-        if x >= 0 and y >= 0 and max(x, y)+size <= crops.shape[2]: return np.ascontiguousarray(crops[:, :, y:y+size, x:x+size])
-    out = np.empty((*crops.shape[:2], size, size, 3), np.uint8)
-    W = window.astype(np.float64).copy()
-    W[..., 2] += .5*W[..., :2].sum(-1)-.5     # OpenCV counts from the middle of a pixel, we from its edge
-    for i in np.ndindex(crops.shape[:2]): cv2.warpAffine(crops[i], W[i], (size, size), dst=out[i], flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-    return out
+class _Cut:
+    "A function (picture (stored, stored, 3), out (size, size, 3)) that cuts through a map of scale and shift, the same in all frames; a plain window is copied, not resampled."
+    def __init__(self, window, size, stored):
+        (sx, _, x), (_, sy, y) = np.asarray(window, np.float64); self.at = None
+        if sx == sy == 1 and x % 1 == y % 1 == 0 and max(x, y) <= 0 and size-min(x, y) <= stored: self.at = slice(int(-y), int(-y)+size), slice(int(-x), int(-x)+size)
+        else: self.maps = cv2.convertMaps(*np.float32(np.meshgrid(*((np.arange(size)+.5-o)/s-.5 for s, o in ((sx, x), (sy, y))))), cv2.CV_16SC2)    # OpenCV counts from the middle of a pixel, we from its edge
 
+    def __call__(self, picture, out):
+        if self.at: out[:] = picture[self.at]
+        else: cv2.remap(picture, *self.maps, cv2.INTER_LINEAR, dst=out, borderMode=cv2.BORDER_REPLICATE)
+
+    def planes(self, planes, out): # of a video, as `_pictures` gives them
+        if self.at: cv2.transform(cv2.merge([p[self.at] for p in planes], dst=out), _TO_RGB, dst=out)
+        else: self(cv2.transform(cv2.merge(planes), _TO_RGB), out)
 
 # %% ../../nbs/20_data.clips.ipynb #092ed634
 @dataclass(frozen=True)
@@ -351,19 +382,25 @@ class Augment:
         return np.broadcast_to(W[:, None], (views, frames, 2, 3))
 
     def finish(self,
-        clip: Clip, # cut by `windows`
+        clip: Clip, # cut by `windows`; its frames are changed in place
         rng,        # NumPy generator
     ) -> Clip:
         "Colours, noise and mirroring of a clip."
         if self.colour:
             gain, offset = 1+self.colour*rng.uniform(-1, 1, (2, len(clip.frames), 3)).astype(np.float32)
             table = ((np.arange(256, dtype=np.float32)[None, :, None]-128)*gain[:, None]+128*offset[:, None]).clip(0, 255).astype(np.uint8)    # (v, 256, 3)
-            clip.frames = np.stack([cv2.LUT(f.reshape(-1, 1, 3), t[:, None]).reshape(f.shape) for f, t in zip(clip.frames, table)])
+            for f, t in zip(clip.frames, table): cv2.LUT(f.reshape(-1, 1, 3), t[:, None], dst=f.reshape(-1, 1, 3))
         clip = mirror_clip(clip) if self.flip and rng.random() < self.flip else clip
         if self.noise: clip.frames = (clip.frames+rng.normal(0, self.noise, clip.frames.shape)).clip(0, 255).astype(np.uint8)   # last: what is drawn before does not depend on the clip's length
         return clip
 
 # %% ../../nbs/20_data.clips.ipynb #1200355a
+def _flipped(frames):
+    "(..., h, w, 3) pictures, left to right; OpenCV does it several times as fast as a copy of a negative stride."
+    out = np.empty_like(frames)
+    for i in np.ndindex(frames.shape[:-3]): cv2.flip(frames[i], 1, dst=out[i])
+    return out
+
 _mirrored = lru_cache(maxsize=4096)(Camera.mirrored)   # a sequence's cameras are mirrored once, not once a clip
 
 def mirror_clip(
@@ -378,7 +415,7 @@ def mirror_clip(
     joints2d = clip.joints2d[..., MIRROR, :].copy()
     joints2d[..., 0] = size-joints2d[..., 0]
     joints3d = None if clip.joints3d is None else clip.joints3d[..., MIRROR, :]*np.array([-1, 1, 1], np.float32)
-    return replace(clip, frames=np.ascontiguousarray(clip.frames[:, :, :, ::-1]), joints2d=joints2d, joints3d=joints3d, crop=crop,
+    return replace(clip, frames=_flipped(clip.frames), joints2d=joints2d, joints3d=joints3d, crop=crop,
                    seen=clip.seen[..., MIRROR], cameras=tuple(map(_mirrored, clip.cameras)))
 
 # %% ../../nbs/20_data.clips.ipynb #6d916ade
@@ -388,7 +425,8 @@ def collate(
 ) -> dict:
     "A batch of tensors: frames (b, v, t, h, w, 3) uint8, joints2d, seen, crop, box, present, joints3d where all have it; and lists: key, first."
     stack = lambda name: torch.from_numpy(np.stack([getattr(c, name) for c in clips]))
-    out = {name: stack(name) for name in ('frames', 'joints2d', 'seen', 'crop', 'box', 'present')}
+    out = {name: stack(name) for name in ('joints2d', 'seen', 'crop', 'box', 'present')}
+    out['frames'] = stack('frames') if len(clips) > 1 else torch.from_numpy(clips[0].frames[None])     # a whole clip is large, and it is nobody else's
     if all(c.joints3d is not None for c in clips): out['joints3d'] = stack('joints3d')
     if geometry: out['geometry'] = torch.from_numpy(np.stack([crop_geometry(c.cameras, c.crop, c.frames.shape[3]) for c in clips]))
     return out | dict(key=[c.key for c in clips], first=[c.first for c in clips])
@@ -396,6 +434,7 @@ def collate(
 # %% ../../nbs/20_data.clips.ipynb #241bc315
 class ClipSampler:
     "Random clips, by step: `sampler(step)` is a batch. Raises `MpstError` if a sequence is shorter than a clip."
+    shares = True   # draws the rows of one process alone
     def __init__(self,
         store: Store,     # the data set
         keys,             # sequences to draw from; a longer one is drawn more often
@@ -406,23 +445,50 @@ class ClipSampler:
         seed=0,           # of the draws
         size=None,        # side of the crops, px
         geometry=False,   # see `collate`
+        once=False,       # each clip once before any comes again; with views=1, each image
     ):
         self.store, self.keys, self.batch, self.frames, self.views, self.augment, self.seed, self.size, self.geometry = store, list(keys), batch, frames, views, augment, seed, size, geometry
         if not self.keys: raise MpstError("there is no sequence to draw clips from.")
-        n = np.array([store.row(k)['frames'] for k in self.keys])
+        n = store.lengths(self.keys)
         if n.min() < frames: raise MpstError(f"frames={frames} is more than {self.keys[n.argmin()]} has ({n.min()}): use fewer frames, or longer sequences.")
-        self.starts = np.cumsum(n-frames+1)
+        self.once, self.each = once, np.array([len(store.sequence(k).cameras) for k in self.keys] if once and views == 1 else [1]*len(n))   # clips that begin in a frame
+        self.starts = np.cumsum((n-frames+1)*self.each)
 
-    def __call__(self, step: int) -> dict:
-        "The batch of that step, as `collate` makes it."
-        rng, clips = np.random.default_rng([self.seed, step]), []
-        for at in rng.integers(self.starts[-1], size=self.batch):
+    def where(self, step):
+        "(key, first frame, camera or None, its generator) of each clip of a step."
+        rng = np.random.default_rng([self.seed, step])
+        if not self.once: drawn = [(at, rng) for at in rng.integers(self.starts[-1], size=self.batch)]
+        else: drawn = [(at, np.random.default_rng([self.seed, p, 3])) for p, at in zip(*once_each(self.starts[-1], self.batch, step, self.seed))]
+        for at, rng in drawn:
             i = int(np.searchsorted(self.starts, at, side='right'))
-            key, first = self.keys[i], int(at-(self.starts[i-1] if i else 0))
+            first, view = divmod(int(at-(self.starts[i-1] if i else 0)), int(self.each[i]))
+            yield self.keys[i], first, view if self.each[i] > 1 else None, rng
+
+    def __call__(self,
+        step: int,     # from 0
+        rows=slice(None), # the clips of the batch that are wanted
+    ) -> dict:
+        "The batch of that step, as `collate` makes it."
+        clips, wanted = [], range(self.batch)[rows]
+        for k, (key, first, view, rng) in enumerate(self.where(step)):
+            if self.once and k not in wanted: continue      # otherwise the clips' random numbers follow each other
             n = len(self.store.sequence(key).cameras)
-            views = None if self.views is None else sorted(rng.choice(n, self.views, replace=False))
+            views = [view] if view is not None else None if self.views is None else sorted(rng.choice(n, self.views, replace=False))
             clips.append(self.store.clip(key, first, self.frames, size=self.size, augment=self.augment, rng=rng, views=views))
-        return collate(clips, self.geometry)
+        return collate(clips if self.once else clips[rows], self.geometry)
+
+def once_each(
+    n,     # things
+    batch, # of a step
+    step,  # from 0
+    seed=0,
+) -> tuple:
+    "(places in the endless order, which things) of a step: pass after pass over all things, each pass shuffled anew, whatever is left of one going into the same step as the beginning of the next."
+    places = np.arange(step*batch, (step+1)*batch)
+    return places, np.array([_shuffled(int(n), seed, int(e))[p] for e, p in zip(places//n, places % n)], int)
+
+@lru_cache(maxsize=4)
+def _shuffled(n, seed, epoch): return np.random.default_rng([seed, epoch, 4]).permutation(n)
 
 # %% ../../nbs/20_data.clips.ipynb #ddee15d4
 def cover(
