@@ -44,7 +44,7 @@ def _look_up(p, at, outside):
 
 # %% ../nbs/47_fuse.ipynb #47f05e08
 def places_together(
-    cameras,    # v cameras
+    cameras,    # v cameras; None: each view by itself
     maps,       # (v, t, j, h, w) probabilities: each map sums to 1
     A,          # (v, t, 2, 3) image px -> crop px
     stride,     # crop px a cell
@@ -56,7 +56,7 @@ def places_together(
     """Places (v, t, j, 2) in crop px and their doubt (v, t, j) in crop px: how far the map spreads about its place, divided by the share of the map that lies there, a `spread` for `follow.view_weights`.
     Where fewer than two views see, each view's own mean and spread. NaN in a view that does not see. Raises `ValueError` for numbers of cameras, maps and affine maps that differ."""
     maps, A = np.asarray(maps, np.float64), np.asarray(A, np.float64)
-    if not len(cameras) == len(maps) == len(A) or maps.ndim != 5: raise ValueError(f"{len(cameras)} cameras, maps {maps.shape} and affine maps {A.shape}: needs axes (view, frame, joint, h, w) and (view, frame, 2, 3)")
+    if not len(cameras or maps) == len(maps) == len(A) or maps.ndim != 5: raise ValueError(f"{len(cameras or maps)} cameras, maps {maps.shape} and affine maps {A.shape}: needs axes (view, frame, joint, h, w) and (view, frame, 2, 3)")
     seen = np.ones(A.shape[:2], bool) if seen is None else np.asarray(seen, bool)
     known = lambda a, what=np.nan: np.where(seen.reshape(seen.shape+(1,)*(a.ndim-2)), a, what)
     to_image = lambda cells: apply_affine(back, known(cells)*stride)
@@ -64,7 +64,7 @@ def places_together(
     back, scale = invert_affine(A), np.sqrt(np.abs(np.linalg.det(A[..., :2])))[..., None]
     mean, spread, _ = _moments(maps, None, width)
     where, doubt = mean, spread
-    if len(cameras) > 1:
+    if cameras and len(maps) > 1:
         peak = _moments(maps, _peak(maps), width); peaks = to_image(peak[0])
         weighted = lambda place, doubt: triangulate(cameras, to_image(place), view_weights(known(doubt*stride/scale)))[0]
         with np.errstate(invalid='ignore'):
