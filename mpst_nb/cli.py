@@ -6,7 +6,7 @@
 __all__ = ['ast_literal', 'parser', 'main', 'run_output', 'papermill']
 
 # %% ../nbs/60_cli.ipynb #40c9114d
-import argparse, ast, contextlib, io, json, os, sys
+import argparse, ast, contextlib, io, json, os, re, sys
 from pathlib import Path
 
 from .core import *
@@ -105,7 +105,8 @@ def _where(a):
 def _predict(a):
     from mpst_nb.predict import load_lifter, predict_videos
     lifter = load_lifter(a.lifter) if a.lifter else None
-    predict_videos(a.videos, a.calibration, a.out, a.weights, a.boxes, a.box, a.frames, a.clip, lifter=lifter, method=a.method, formats=a.formats, overwrite=a.overwrite)
+    predict_videos(a.videos, a.calibration, a.out, a.weights, a.boxes, a.box, a.frames, a.clip, lifter=lifter, method=a.method, formats=a.formats, overwrite=a.overwrite,
+                   offsets=a.offsets, together=a.in_step, keypoints=a.keypoints, skeleton=a.skeleton, rule=a.rule, least=a.least, person=a.person, subject=a.subject, unit=a.unit)
 
 def _prepare_arguments(c):
     c.add_argument('source', choices=['studio', 'h36m'], help='studio: the embedded benchmark; h36m: Human3.6M, for the paper profile')
@@ -119,17 +120,28 @@ def _prepare_arguments(c):
     c.add_argument('--workers', type=int, help='h36m: processes (default: one a core)')
     c.add_argument('--skip-damaged', action='store_true', help='h36m: leave out sequences that cannot be prepared, and list them')
 
+# %% ../nbs/60_cli.ipynb #61dc990b
 def _predict_arguments(c):
+    c._negative_number_matcher = re.compile(r'^-(\d+\.?\d*|\.\d+)s?(,.*)?$')          # -0.12s is an offset, and -300,1200 a place, and no option
     c.add_argument('videos', nargs='+', help='one video a camera')
     c.add_argument('--calibration', help='Qualisys .qca.txt, Pose2Sim/Anipose/FreeMoCap TOML, OpenCV YAML/JSON/XML, our JSON (see nbs/25_data.calibration); without it there is no triangulation')
+    c.add_argument('--unit', choices=['mm', 'cm', 'm'], help='of a calibration that does not state it')
+    c.add_argument('--subject', help="whose cameras, for Human3.6M's metadata.xml: S1, ...")
     c.add_argument('--out', required=True, help='folder for the results')
-    c.add_argument('--boxes', help="CSV with camera,frame,x0,y0,x1,y1: the person's box in image px; wins over --box")
-    c.add_argument('--box', default='auto', choices=['auto', 'find', 'motion', 'axes'], help='where the person is without --boxes: find people in the images and follow one (the default, auto, where the finder is in the box), or by motion or axes; see nbs/48_follow and nbs/23_data.rig')
+    c.add_argument('--offsets', nargs='+', metavar='N', help='how far into each video the common moment 0 lies, in the order of the videos: 3 frames, 0.12s, -2 for one begun two frames later; or auto: found from what moves (default: all begin together)')
+    c.add_argument('--in-step', action='store_true', help='frame t of every video is one moment, whatever rates and times the files state: cameras with one trigger')
+    c.add_argument('--boxes', nargs='+', metavar='FILE', help="where people are: CSV with camera,frame,x0,y0,x1,y1, JSON, COCO, mmpose's predictions, folders of OpenPose's (see nbs/46_people); wins over --box")
+    c.add_argument('--box', default='auto', choices=['auto', 'find', 'torchvision', 'motion', 'axes'], help="where the person is without --boxes: find people in the images and follow one (the default, auto, where the finder is in the box), by torchvision's weights where they are there, or by motion or axes; see nbs/48_follow and nbs/23_data.rig")
+    c.add_argument('--person', help='whom of several: CAMERA:X,Y, who covers that pixel at the beginning; or X,Y, who stands nearest to that place, mm (default: on whom the views agree most)')
+    c.add_argument('--keypoints', nargs='+', metavar='FILE', help="2D joints to triangulate instead of a network's: COCO, mmpose's predictions, folders of OpenPose's (see nbs/46_people)")
+    c.add_argument('--skeleton', help='what the joints of --keypoints are: coco17, body25, ... (default: told by the files)')
+    c.add_argument('--rule', help='how our joints are made of them: fitted (default), naive, exact; see nbs/13_convert')
+    c.add_argument('--least', type=float, default=.3, help='confidence below which a joint of --keypoints is missing (default: 0.3)')
     c.add_argument('--weights', help='wild or studio, from the box, or the folder of a training run (default: wild)')
-    c.add_argument('--lifter', help='folder of a lift run, for 3D from one view or without a calibration')
-    c.add_argument('--frames', type=int, help='only the first so many frames of each video')
+    c.add_argument('--lifter', help='folder of a lift run, for 3D from one view or without a calibration; with one, lifted joints are written beside the triangulated')
+    c.add_argument('--frames', type=int, help='only the first so many moments')
     c.add_argument('--clip', type=int, help='frames that the detector sees at once (default: as it was trained)')
-    c.add_argument('--method', default='dlt', choices=['dlt', 'ransac'], help='of triangulation (default: dlt)')
+    c.add_argument('--method', default='dlt', choices=['dlt', 'plain', 'ransac'], help='of triangulation: dlt, views weighted by confidence where it is known (default); plain, all alike; ransac, those that agree')
     c.add_argument('--formats', default='', help='write these too, with commas: trc, c3d, coco, npz, json')
     c.add_argument('--overwrite', action='store_true', help='replace results that are in --out')
 
@@ -186,7 +198,7 @@ def parser() -> argparse.ArgumentParser:
     command('keep', _keep, 'copy the finished runs of a profile to data/results, small')
     command('sample', _sample, 'fetch the real four-camera recording (51 MB)', prof=False)
     _doctor_arguments(command('doctor', _doctor, 'say what is there, what is wrong and what to do; exit code 0, 1 for warnings, 2 for errors', prof=False))
-    _predict_arguments(command('predict', _predict, '2D and 3D joints from synchronised videos of calibrated cameras', prof=False))
+    _predict_arguments(command('predict', _predict, '2D and 3D joints from videos of calibrated cameras', prof=False))
     _export_arguments(command('export', _export, 'write a prediction as TRC, C3D, COCO keypoints, npz or JSON', prof=False))
     return top
 

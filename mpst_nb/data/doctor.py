@@ -5,9 +5,9 @@
 # %% auto #0
 __all__ = ['SEVERITIES', 'AREA', 'MOST', 'BINS', 'SLACK', 'MISFIT', 'Remark', 'Case', 'VideoFacts', 'video_facts', 'Watched',
            'watch', 'dropouts', 'plane_angles', 'barcodes', 'agreement', 'compare_views', 'Timing', 'find_offsets',
-           'path_error', 'offsets_by_motion', 'offsets_by_joints', 'Fit', 'fit_by_motion', 'explain_misfit',
-           'examine_recording', 'examine_store', 'examine_h36m', 'joints_remarks', 'examine_predictions',
-           'examine_weights', 'recognise', 'doctor', 'exit_code', 'screen', 'as_json']
+           'path_error', 'offsets_by_motion', 'offsets_by_joints', 'find_starts', 'Fit', 'fit_by_motion',
+           'explain_misfit', 'examine_recording', 'examine_store', 'examine_h36m', 'joints_remarks',
+           'examine_predictions', 'examine_weights', 'recognise', 'doctor', 'exit_code', 'screen', 'as_json']
 
 # %% ../../nbs/27_data.doctor.ipynb #5c94daa9
 import json, re, shutil, sys, textwrap
@@ -23,7 +23,7 @@ from tqdm import tqdm
 from ..camera import triangulate
 from ..core import MpstError, _plain, read_json
 from .calibration import HYPOTHESES, check_cameras, diagnose, epipolar_residual, mend, oddness, read_cameras, rig_geometry
-from .rig import SynchronisedVideos, VideoInfo, fit_camera, match_videos, video_info
+from .rig import SynchronisedVideos, VideoInfo, fit_camera, in_step, match_videos, pace_of, video_info
 
 # %% ../../nbs/27_data.doctor.ipynb #be472473
 SEVERITIES = ('ok', 'note', 'warning', 'error')
@@ -80,30 +80,18 @@ class VideoFacts:
     lost: list             # (frame after which frames are missing, how many)
     jitter: float          # share of frames that come more than a tenth of a frame off their time, beside those gaps
     trouble: Exception|None = None # why it cannot be used
-    slots: np.ndarray = None       # (n,) the place of each frame on an even clock: 0, 1, 2, ... where none is lost
-
-def _frame_times(path):
-    "The times (n,) of the frames, s, and the turn of the first, degrees."
-    with av.open(str(path)) as f:
-        s = f.streams.video[0]
-        times = np.sort([float(p.pts*s.time_base) for p in f.demux(s) if p.size and p.pts is not None])
-    with av.open(str(path)) as f: return times, round(next(f.decode(video=0)).rotation) % 360
 
 def video_facts(
     path, # a video file
 ) -> VideoFacts:
     "What the file says, without looking at more than its first picture. Raises nothing: a video that cannot be used has `info` None and says why in `trouble`."
     path = Path(path)
-    try: info = video_info(path); times, turn = _frame_times(path)
-    except (MpstError, AttributeError, StopIteration, av.error.FFmpegError) as e:   # AttributeError: PyAV's, for a stream whose codec the damaged header does not tell
+    try: info = video_info(path)
+    except (MpstError, AttributeError) as e:   # AttributeError: PyAV's, for a stream whose codec the damaged header does not tell
         e = e if isinstance(e, MpstError) else MpstError(f"video {path} cannot be read: its header is damaged. Copy or export it again.")
         return VideoFacts(path, None, np.nan, np.nan, 0, [], 0., e)
-    step = np.diff(times)
-    usual = float(step[step < 1.5*np.median(step)].mean()) if len(step) else 1/float(info.fps)
-    gap = step > 1.5*usual
-    slots = np.concatenate([[0], np.cumsum(np.where(gap, np.round(step/usual), 1))]).astype(int)
-    return VideoFacts(path, info, 1/usual, float(times[-1]-times[0]+usual) if len(times) else 0., turn,
-                      [(int(i), int(round(step[i]/usual))-1) for i in np.flatnonzero(gap)], float((np.abs(step[~gap]-usual) > .1*usual).mean()) if (~gap).any() else 0., slots=slots)
+    p = pace_of(info)
+    return VideoFacts(path, info, p.rate, p.seconds, info.turn, p.lost, p.jitter)
 
 # %% ../../nbs/27_data.doctor.ipynb #552b5b8c
 AREA, MOST = 19200, 1000   # px of the small images; frames of which the motion is kept
@@ -115,10 +103,10 @@ def _moved(new, old):
 
 class _Eye:
     "Walks through one video and remembers what it saw."
-    def __init__(self, info, frames, lag):
+    def __init__(self, info, frames, lag, index=None):
         w, h = info.size
         self.lag, self.held, self.last, self.broken = lag, [], None, None
-        self.frames = SynchronisedVideos([info], min(frames, info.frames)).small(max(16, round(np.sqrt(AREA*h/w))))
+        self.frames = SynchronisedVideos([info], min(frames, info.frames) if index is None else frames, index).small(max(16, round(np.sqrt(AREA*h/w))))
         self.shape, self.seen, self.rows = None, [], []
 
     def look(self):
@@ -126,6 +114,9 @@ class _Eye:
         try: _, (image,) = next(self.frames)
         except StopIteration: return
         except MpstError as e: self.broken = e; return
+        if image is None:                            # out: it has no frame for this moment
+            self.seen.append((np.nan,)*4); self.rows.append((np.zeros(0, np.int32), np.zeros(0, np.float32))); self.held, self.last = [], None
+            return
         soft = cv2.GaussianBlur(image, (0, 0), .8); self.held.append(soft); self.shape = image.shape
         m = _moved(soft, self.held.pop(0) if len(self.held) > self.lag else self.held[0]).ravel()
         at = np.flatnonzero(m)
@@ -147,18 +138,20 @@ class Watched:
     seen: list    # a view: (n, 4) float array: mean, spread and largest change of the grey level, and the sum of what moved
     motion: list  # a view: sparse (t, px), how much each pixel moved, of one stretch of frames
     shapes: list  # a view: (h, w) of the small images
-    first: int    # frame that this stretch begins with
-    fps: float    # frames a second
+    first: int    # moment that this stretch begins with
+    fps: float    # moments a second
     broken: list  # a view: the `MpstError` that ended it, or None
 
 def watch(
     infos: list,         # `VideoInfo`s
     frames=None,         # look at the first so many frames only; None: at all
     progress=False,      # show a bar
+    together=False,      # frame t of each is one moment, whatever their times say
 ) -> Watched:
-    "Look through videos side by side, in bounded memory. A damaged frame ends its video, and is told in `broken`; raises nothing for it."
-    fps = float(infos[0].fps); n = min(max(i.frames for i in infos), frames or sys.maxsize)
-    eyes, best = [_Eye(i, n, max(1, round(fps/25))) for i in infos], None
+    "Look through videos side by side, as if they had begun together, as long as all run, in bounded memory. A damaged frame ends its video, and is told in `broken`; raises nothing for it."
+    videos = in_step(infos, least=len(infos), together=together); fps = float(videos.fps)
+    n = min(len(videos), frames or sys.maxsize); index = [None if videos.index is None else videos.index[i:i+1, :n] for i in range(len(infos))]
+    eyes, best = [_Eye(i, n, max(1, round(fps/25)), row) for i, row in zip(videos.infos, index)], None
     for t in tqdm(range(n), desc='looking at the pictures', unit='frame', disable=not progress, leave=False):
         for e in eyes: e.look()
         if (t+1) % MOST and t+1 < n: continue
@@ -182,7 +175,7 @@ def dropouts(
     def stuck(v, a, b):
         "Whether a view that shows one picture in frames a to b is to blame, and not a person who stands still."
         moves = any(len(o) >= b and np.median(o[a:b]) > .3 for k, o in enumerate(usual) if k != v)
-        return moves and (usual[v][b:b+2].max() > 1.8*np.quantile(usual[v], .9) if b < len(usual[v]) else b-a > watched.fps)
+        return moves and (usual[v][b:b+2].max() > 1.8*np.nanquantile(usual[v], .9) if b < len(usual[v]) else b-a > watched.fps)
     for v, s in enumerate(watched.seen):
         black = _runs((s[:, 0] < 20) & (s[:, 1] < 4), least)
         frozen = [(a, b) for a, b in _runs(usual[v] < .02, least) if a and stuck(v, a, b) and not any(p < b and a < q for p, q in black)]
@@ -416,6 +409,24 @@ def offsets_by_joints(
         if np.isfinite(off).any(): curves[i, k] = 1/(1+np.array(off)/(.002*np.hypot(*cameras[i].size)))
     return find_offsets(curves, len(cameras), t, max(2, round(.06*fps)))
 
+# %% ../../nbs/27_data.doctor.ipynb #9cc6a150
+def find_starts(
+    infos: list,     # `VideoInfo`s
+    cameras=None,    # v `Camera`s for the videos' pixels; None without a calibration
+    together=False,  # frame t of each would be one moment if they had begun together, whatever their times say
+    progress=False,  # show a bar
+) -> tuple:
+    """(--offsets (v,) as text, in seconds, and a sentence on them), from what moves, as `rig.read_offsets` takes them. Raises `MpstError` that says what to do if what moves does not tell, or no two views can be compared."""
+    if len(infos) < 2: return ['0'], 'There is one video: its start is the start.'
+    watched = _without_dropouts(watch(infos, None, progress, together)); names = [i.path.name for i in infos]
+    still = [n for n, m in zip(names, watched.motion) if m.shape[0] < 40 or (np.diff(m.indptr) > 3).mean() < .2]
+    if still: raise MpstError(f"--offsets auto: next to nothing moves in {', '.join(still)}, or it is shorter than 40 frames. Give the offsets, e.g. --offsets {' '.join('0' for _ in infos)}.")
+    timing = offsets_by_motion(cameras, watched); said = ', '.join(f'{n} {o:+d}' for n, o in zip(names, timing.offsets))
+    if not timing.trusted.all():
+        raise MpstError(f"--offsets auto: what moves does not tell surely when the views start; the best guess is {said} frames at {watched.fps:g} a second (agreement {np.nanmin(timing.agreement):.2f}, margin {timing.margin.min():.2f}). "
+                        f"Give the offsets: {_as_offsets(timing.offsets, watched.fps)} are these.")
+    return [f'{o/watched.fps!r}s' for o in timing.offsets.tolist()], f"The starts were found from what moves: {said} frames at {watched.fps:g} a second (agreement {np.nanmin(timing.agreement):.2f}, margin {timing.margin.min():.2f})."
+
 # %% ../../nbs/27_data.doctor.ipynb #dba72947
 @dataclass
 class Fit:
@@ -508,8 +519,8 @@ def _video_remarks(case, f):
     if f.info is None: return case.fail(name, f.trouble)
     if f.turn: case.say('note', name, f"its metadata have it turned by {f.turn} degrees; it is read so, as {f.info.size[0]} x {f.info.size[1]} px")
     again = f"write it at one rate, which fills the gaps: ffmpeg -i {name} -vf fps={f.rate:g} -c:v libx264 {f.path.stem}_even.mp4"
-    if f.lost: case.say('warning', name, f"{sum(n for _, n in f.lost)} frames were lost, {_times([i for i, _ in f.lost], f.rate)}; from there on it is ahead of the other views", again)
-    if f.jitter > .05: case.say('warning', name, f"its frame rate varies: {f.jitter:.0%} of the frames come more than a tenth of a frame early or late", again)
+    if f.lost: case.say('warning', name, f"{sum(n for _, n in f.lost)} frames were lost, {_times([i for i, _ in f.lost], f.rate)}; by the times in it", 'mpst predict goes by the times and leaves the view out there; for other programs '+again)
+    if f.jitter > .05: case.say('warning', name, f"its frame rate varies: {f.jitter:.0%} of the frames come more than a tenth of a frame early or late", 'mpst predict takes the frame nearest in time, and none that is half a frame away; for other programs '+again)
 
 def _look_at_files(case, videos):
     "The `VideoFacts` of the videos, with remarks on each and on how they go together."
@@ -517,11 +528,14 @@ def _look_at_files(case, videos):
     for f in facts: _video_remarks(case, f)
     good = [f for f in facts if f.info]
     if len(good) < 2: return facts
-    rates, counts = [f.rate for f in good if f.jitter < .05] or [1.], [f.info.frames for f in good]     # a rate that varies has a remark already
+    lengths = [f.seconds for f in good]; rates, counts = [f.rate for f in good if f.jitter < .05] or [1.], [f.info.frames for f in good]     # a rate that varies has a remark already
     listed = lambda what: ', '.join(f'{f.path.name} {what(f)}' for f in good)
-    if max(rates)/min(rates) > 1.002: case.say('error', 'frame rates', f"they differ: {listed(lambda f: f'{f.rate:.3f}')} a second", f"record or export all at one rate; ffmpeg -i IN -vf fps={min(rates):.6g} OUT makes it so")
-    elif max(counts) > min(counts):
-        case.say('warning', 'lengths', f"they differ: {listed(lambda f: f.info.frames)} frames", f"if the starts agree, --frames {min(counts)} of mpst predict uses what all have; otherwise cut the videos to the same moments")
+    if max(rates)/min(rates) > 1.002:
+        alike = case.numbers['in_step'] = max(counts)-min(counts) <= .01*max(counts)
+        case.say('warning' if alike else 'note', 'frame rates', f"they differ: {listed(lambda f: f'{f.rate:.3f}')} a second"+(', and the numbers of frames do not' if alike else ''),
+                 'if one trigger took all the frames, the rates in the files are wrong: --in-step of mpst predict goes by the frames' if alike else f'mpst predict takes the frames nearest in time, {min(rates):.6g} times a second; record at one rate where you can')
+    elif max(lengths) > min(lengths)+.5/min(rates):
+        case.say('warning', 'lengths', f"they differ: {listed(lambda f: f.info.frames)} frames", f"mpst predict leaves a view out where it has no frame; if the starts do not agree say how, with --offsets (auto finds them); --frames {min(counts)} stops where the first one ends")
     return facts
 
 # %% ../../nbs/27_data.doctor.ipynb #b45b6aec
@@ -581,16 +595,15 @@ def _picture_remarks(case, watched, names):
     for name, found in zip(names, dropouts(watched)):
         if not found: continue
         text = ', '.join(f"{what} for {(b-a)/watched.fps:.2f} s from {a/watched.fps:.2f} s (frames {a} to {b-1})" for what, a, b in found[:3])+(f' and {len(found)-3} times more' if len(found) > 3 else '')
-        case.say('warning', name, f"it drops out: {text}", "check its cable and recorder; for these frames leave the view out with an empty row in a --boxes file (camera,frame,,,,)")
+        case.say('warning', name, f"it drops out: {text}", "check its cable and recorder; mpst predict leaves the view out there")
 
-def _on_time(watched, slots):
-    "The same with the motion of each frame at its place on an even clock, so that lost frames shift nothing, and without the motion of drop-outs."
+def _without_dropouts(watched):
+    "The same without the motion of drop-outs."
     out = []
-    for m, at, found in zip(watched.motion, slots, dropouts(watched)):
-        t = m.shape[0]; place = at[watched.first:watched.first+t]-watched.first; keep = (place >= 0) & (place < t+200)
-        for _, a, b in found: keep[max(0, a-2-watched.first):max(0, b+2-watched.first)] = False
-        rows = np.flatnonzero(keep)
-        out.append((sparse.csr_matrix((np.ones(len(rows), np.float32), (place[rows], rows)), shape=(int(place[rows].max(initial=t-1))+1, t))@m).tocsr())
+    for m, found in zip(watched.motion, dropouts(watched)):
+        keep = np.ones(m.shape[0], np.float32)
+        for _, a, b in found: keep[max(0, a-2-watched.first):max(0, b+2-watched.first)] = 0
+        out.append((sparse.diags(keep)@m).tocsr())
     return replace(watched, motion=out)
 
 def _only(watched, views):
@@ -608,6 +621,8 @@ def _lively(case, watched, names):
     return out
 
 # %% ../../nbs/27_data.doctor.ipynb #b59b7dca
+def _as_offsets(offsets, fps): return '--offsets '+' '.join(f'{o/fps:.4g}s' for o in offsets)
+
 def _when(case, timing, names, fps):
     "What the timing gives to remark."
     case.numbers['offsets'] = dict(zip(names, timing.offsets.tolist())); case.numbers['offsets_trusted'] = bool(timing.trusted.all())
@@ -619,7 +634,7 @@ def _when(case, timing, names, fps):
     said = [f"{names[k]} {abs(timing.offsets[k])} frames ({abs(timing.offsets[k])/fps:.2f} s) {'before' if timing.offsets[k] > 0 else 'after'} the others" for k in late]
     skip = timing.offsets-timing.offsets.min(); cut = np.flatnonzero(skip)
     case.say('error', 'starts', f"the views do not start together: {', '.join(said)} (within {close})",
-             f"leave out the first frames: {', '.join(f'{names[k]} {skip[k]}' for k in cut)}; for one video: ffmpeg -i IN -vf trim=start_frame={skip[cut[0]]},setpts=PTS-STARTPTS -c:v libx264 OUT")
+             f"say so to mpst predict: {_as_offsets(timing.offsets, fps)} (in the order {', '.join(names)}); or leave out the first frames: {', '.join(f'{names[k]} {skip[k]}' for k in cut)}; for one video: ffmpeg -i IN -vf trim=start_frame={skip[cut[0]]},setpts=PTS-STARTPTS -c:v libx264 OUT")
 
 def _where(case, rig, watched, fit, timing):
     "What the fit gives to remark; whether the calibration can be relied upon."
@@ -652,14 +667,13 @@ def _look_at_pictures(case, facts, rig, quick, progress):
     if not usable: return
     cameras = rig and rig.cameras
     names = [facts[i].path.name if cameras is None or cameras[i] is None else cameras[i].name for i in usable]
-    rates = [facts[i].rate for i in usable]; steady = [facts[i].rate for i in usable if facts[i].jitter < .05] or rates
-    frames = int(10*min(rates)) if quick else None
+    frames = int(10*min(facts[i].rate for i in usable)) if quick else None
     if quick and max(facts[i].info.frames for i in usable) > frames: case.say('note', 'pictures', f"only the first {frames} frames were looked at, as asked for with --quick")
-    watched = watch([facts[i].info for i in usable], frames, progress); watched.fps = float(np.median(rates))
-    _picture_remarks(case, watched, names); watched = _on_time(watched, [facts[i].slots for i in usable])
+    watched = watch([facts[i].info for i in usable], frames, progress, case.numbers.get('in_step', False))
+    _picture_remarks(case, watched, names); watched = _without_dropouts(watched)
     known = [j for j, i in enumerate(usable) if cameras is None or cameras[i] is not None]
     views = [v for v in _lively(case, watched, names) if v in known]
-    if len(views) < 2 or max(steady)/min(steady) > 1.002: return
+    if len(views) < 2: return
     part, names = _only(watched, views), [names[v] for v in views]
     if cameras is None: return _when(case, offsets_by_motion(None, part), names, part.fps)
     pick = lambda a: [a[usable[v]] for v in views]; rig = _Rig(*map(pick, (rig.given, cameras)), rig.guesses, *map(pick, (rig.whole, rig.infos))); compared = compare_views(rig.cameras, part, _reach(part))
@@ -692,10 +706,10 @@ def examine_recording(
     return case
 
 # %% ../../nbs/27_data.doctor.ipynb #f92864da
-def _sequence_trouble(store, key, n, whole):
+def _sequence_trouble(store, key, n, whole, counts):
     "A sentence on what is wrong with a sequence of a store, or None. Raises `MpstError` for what cannot be read."
     s = store.sequence(key); store._sequences.pop(key, None)          # not kept: a data set is larger than the memory
-    v, t = s.joints2d.shape[:2]
+    v, t = s.joints2d.shape[:2]; counts[v] += 1
     if t != n: return f"its annotations hold {t} frames and the index says {n}"
     if len(s.cameras) != v: return f"it has {v} views of joints and {len(s.cameras)} cameras"
     if not np.isfinite(s.joints2d[s.present]).all(): return "2D joints of images that are there are NaN"
@@ -721,10 +735,10 @@ def examine_store(
     try: store = open_store(path)
     except (MpstError, OSError, KeyError, ValueError) as e:
         case.fail(Path(path).name, e if isinstance(e, MpstError) else MpstError(f"its index or manifest cannot be read ({type(e).__name__}: {e}). Remove the folder and prepare it again.")); return case
-    index, views, bad = store.index, 4, {}
-    whole = not quick and int(index.frames.sum())*views <= 200_000
+    index, bad, counts = store.index, {}, Counter()
+    whole = not quick and int(index.frames.sum())*4 <= 200_000
     for key, n in tqdm(list(zip(index.key, index.frames)), desc='looking at the sequences', disable=not progress, leave=False):
-        try: trouble = _sequence_trouble(store, key, int(n), whole)
+        try: trouble = _sequence_trouble(store, key, int(n), whole, counts)
         except MpstError as e: trouble = str(e)
         if trouble: bad[key] = trouble
     for subject, rows in index.groupby('subject', sort=False):
@@ -732,7 +746,7 @@ def examine_store(
     for k, text in list(bad.items())[:8]: case.remarks.append(_of_error('error', k, f"{text}. Remove its file in annotations/ and prepare the data set again" if 'again' not in text else text))
     if len(bad) > 8: case.say('error', 'sequences', f"{len(bad)-8} more are faulty", 'see --json for all')
     case.numbers['faulty'] = bad
-    case.summary['store'] = f"{len(index)} sequences, {int(index.frames.sum())} frames of up to {views} views, crops of {store.stored} px; "+('every image was decoded' if whole else 'the first and last image of each video were decoded')
+    case.summary['store'] = f"{len(index)} sequences, {int(index.frames.sum())} frames of {' or '.join(map(str, sorted(counts))) or 'no'} view{'s'*(max(counts, default=0) != 1)}, crops of {store.stored} px; "+('every image was decoded' if whole else 'the first and last image of each video were decoded')
     return case
 
 # %% ../../nbs/27_data.doctor.ipynb #44ccb751
