@@ -3,6 +3,7 @@
 #   snakemake --profile profiles/slurm --config profile=paper      (on a cluster; `mpst reproduce --executor slurm` does this; see nbs/71_scale.ipynb)
 import shlex, sys
 from snakemake.settings.types import SharedFSUsage
+from mpst_nb.core import folder, hold, make_folder
 from mpst_nb.plan import paper_plan, step_log, step_resources
 
 PROFILE = config.get("profile", "quick")
@@ -11,6 +12,9 @@ SEEDS = [int(s) for s in str(config["seeds"]).split(",")] if "seeds" in config e
 GPUS = int(config["gpus"]) if "gpus" in config else None  # for each step that runs networks; by default as the profile needs
 MARKS = SharedFSUsage.INPUT_OUTPUT not in workflow.storage_settings.shared_fs_usage  # Kubernetes: a copy of each record goes through Snakemake's storage in its place
 STEPS = paper_plan(PROFILE, SEEDS)
+if workflow.is_main_process and not workflow.dryrun:  # one at a time; a job on a cluster reads this file too
+    LOG = folder("runs") / PROFILE / "log" / "snakemake.txt"
+    make_folder(LOG.parent); hold(LOG, "snakemake")
 
 def made(step): return f"marks/{PROFILE}/{step_log(step).stem}.json" if MARKS else str(step.target)
 def asks(step, what): return lambda wildcards, attempt: step_resources(step, attempt, GPUS)[what]
@@ -25,7 +29,7 @@ RUN = "mkdir -p $(dirname {params.log:q}); [ -e {params.target:q} ] || " + RUN +
 for i, step in enumerate(STEPS):
     rule:
         name: f"step_{i:03d}_{step.notebook}"
-        input: [made(n) for n in step.needs if not PARTIAL or (step.drawn and n.drawn)]
+        input: [ancient(made(n)) for n in step.needs if not PARTIAL or (step.drawn and n.drawn)]  # ancient: what is there is made again when `refresh` says so, not when a clock does
         output: made(step)
         log: [] if MARKS else str(step_log(step))
         threads: step.threads

@@ -134,12 +134,14 @@ def step_resources(
 def refresh(
     steps: list, # of `Step`, in their order
 ):
-    "Remove the records of tables, figures, claims and report that are older than a record which they read, or read one that is removed here. Returns the steps."
-    gone = set()
+    """Remove the records of tables, figures, claims and report that were made when a record which they read was missing or another one, or that read one which is
+    removed here. Records are compared by what they hold: no clock is asked, which may have been set back meanwhile. Returns the steps."""
+    gone, now = set(), {}
     for s in steps:
+        if s.target.exists() and s.target.name == 'result.json': now[s.target] = record_hash(s.target)
         if not (s.drawn and s.target.exists()): continue
-        made = s.target.stat().st_mtime
-        if any(n.target in gone or n.target.exists() and n.target.stat().st_mtime > made for n in s.needs): s.target.unlink(); gone.add(s.target)
+        read = read_json(s.target).get('read', {})
+        if any(n.target in gone or n.target in now and read.get(f'{n.target.parent.parent.name}/{n.target.parent.name}') != now[n.target] for n in s.needs): s.target.unlink(); gone.add(s.target)
     return [s for s in steps if s.target in gone]
 
 # %% ../nbs/54_plan.ipynb #d9a4f29b
@@ -158,23 +160,24 @@ def executor_profile(
 def _snakemake(name, seeds, cores, log, partial=False, executor=None):
     config = [f'profile={name}', f'partial={int(partial)}', *([f"seeds={','.join(map(str, seeds))}"] if seeds else [])]
     where = ['--profile', str(executor_profile(executor))] if executor else ['--cores', str(cores), '--keep-going', '--rerun-triggers', 'mtime', '--quiet', 'all']
-    return subprocess.Popen([sys.executable, '-m', 'snakemake', '--snakefile', str(project_root()/'Snakefile'), '--directory', str(project_root()), *where, '--nolock',
+    return subprocess.Popen([sys.executable, '-m', 'snakemake', '--snakefile', str(project_root()/'Snakefile'), '--directory', str(project_root()), *where, '--nolock', '--ignore-incomplete',   # a target is whole or not there, whatever was killed while it was made
         '--config', *config], stdout=log, stderr=subprocess.STDOUT)
 
 def _watch(process, steps, cores, say):
     "Say what starts and what is finished until Snakemake ends; the steps that are still to do then."
-    start, began, ended = time.time(), set(), False
+    start, began, ended = time.monotonic(), set(), False
+    old = {s.target: step_log(s).stat().st_mtime_ns for s in steps if step_log(s).exists()}
     todo = unfinished(steps)
     with tqdm(total=len(todo), unit='step', disable=not sys.stderr.isatty(), bar_format='{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}{postfix}]') as bar:
         while not ended:
             ended = process.poll() is not None      # asked before looking, so that nothing finished is missed
             for s in list(todo):
                 log = step_log(s)
-                if s.target not in began and log.exists() and log.stat().st_mtime >= start:
+                if s.target not in began and log.exists() and log.stat().st_mtime_ns != old.get(s.target):
                     began.add(s.target); say(f'  start  {s.name}')
                 if s.target.exists():
                     todo.remove(s); bar.update()
-                    say(f'  done   {s.name}   ({time.time()-start:.0f} s since the start, about {minutes_left(todo, cores):.0f} min left)')
+                    say(f'  done   {s.name}   ({time.monotonic()-start:.0f} s since the start, about {minutes_left(todo, cores):.0f} min left)')
             bar.set_postfix_str(f'about {minutes_left(todo, cores):.0f} min left')
             if not ended: time.sleep(1)
     return todo
@@ -191,22 +194,22 @@ def reproduce(
     seeds=None,           # some of its seeds only
     executor=None,        # 'slurm', 'kubernetes' or the folder of a Snakemake profile: on a cluster instead of these cores
 ) -> list:
-    "Run what is missing of the paper; returns the steps that failed or could not start, after making tables and report from what there is."
+    "Run what is missing of the paper; returns the steps that failed or could not start, after making tables and report from what there is. Raises `MpstError` if another one is at work on that profile."
     steps = paper_plan(name, seeds)
     if executor: executor_profile(executor)      # told before anything is removed
+    log = folder('runs')/name/'log'/'snakemake.txt'
+    make_folder(log.parent); hold(log, 'mpst reproduce'); release(log)      # Snakemake holds it from its start to its end, also when this process is killed
     refresh(steps)
     todo = unfinished(steps)
     print(f'{len(steps)-len(todo)} of {len(steps)} steps of the {name} profile are there; to go: {forecast(todo, cores)}.')
-    log = folder('runs')/name/'log'/'snakemake.txt'
-    log.parent.mkdir(parents=True, exist_ok=True)
-    start = time.time()
+    start = time.monotonic()
     if executor: print(f'Jobs go to {executor}; what Snakemake says of them: {log}')
     with open(log, 'w') as f:
         left = _watch(_snakemake(name, seeds, cores, f, executor=executor), steps, cores, lambda text: tqdm.write(text, file=sys.stderr))
         if left:
             refresh(steps)
             _snakemake(name, seeds, cores, f, partial=True, executor=executor).wait()
-    write_json(log.parent/'reproduce.json', dict(profile=name, cores=cores, executor=executor, steps=len(todo), of=len(steps), failed=len(unfinished(left)), seconds=round(time.time()-start), git=code_version(), host=host()))
+    write_json(log.parent/'reproduce.json', dict(profile=name, cores=cores, executor=executor, steps=len(todo), of=len(steps), failed=len(unfinished(left)), seconds=round(time.monotonic()-start), git=code_version(), host=host()))
     return unfinished(left)
 
 # %% ../nbs/54_plan.ipynb #53c3a312

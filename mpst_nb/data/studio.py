@@ -4,16 +4,18 @@
 
 # %% auto #0
 __all__ = ['SUBJECTS', 'TEST_SUBJECTS', 'CAMERA_NAMES', 'THING', 'OTHER', 'OWN', 'StudioConfig', 'studio_cameras', 'thickness',
-           'seen_from', 'Take', 'render_all', 'prepare_studio', 'bench_studio']
+           'seen_from', 'Take', 'render_all', 'prepare_studio', 'one_writer', 'bench_studio']
 
 # %% ../../nbs/21_data.studio.ipynb #75889483
 from dataclasses import dataclass, asdict
 from fastcore.basics import patch
 from pathlib import Path
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 import contextlib, importlib, multiprocessing, os, time
 import numpy as np
 from ..camera import Camera, look_at, box_of, crop_affine
-from ..core import PROFILES
+from ..core import PROFILES, MpstError, hold, make_folder, release
 from .body import PHENOTYPES, PARTS, check_mesh, get_body, joint_points
 from .clips import StoreWriter, open_store
 from .motion import ACTIONS, Motion
@@ -206,15 +208,18 @@ def render_all(
     workers=None, # processes; default: one a core
     total=None,   # sequences of the data set, for the bar
 ):
-    "Draw sequences in several processes of one thread each, with a bar."
+    "Draw sequences in several processes of one thread each, with a bar. Raises `MpstError` if one of them is killed."
     from tqdm import tqdm
     workers, worker = min(workers or len(os.sched_getaffinity(0)), len(todo)), importlib.import_module(module)._render_sequence
     with tqdm(total=total or len(todo), initial=(total or len(todo))-len(todo), desc=f'{module.split(".")[-1]} on {workers} core{"s" if workers > 1 else ""}', unit='sequence') as bar:
         if workers == 1:
             for j in todo: worker(j); bar.update()
         else:
-            with _one_thread(), multiprocessing.get_context('spawn').Pool(workers) as pool:
-                for _ in pool.imap_unordered(worker, todo): bar.update()
+            with _one_thread(), ProcessPoolExecutor(workers, multiprocessing.get_context('spawn')) as pool:
+                try:
+                    for done in as_completed([pool.submit(worker, j) for j in todo]): done.result(); bar.update()
+                except BrokenProcessPool: raise MpstError(f"a process that renders was killed, perhaps since the memory was full: what is finished is kept; run this again, with fewer processes (workers={workers-1 or 1}) if it happens again.") from None
+                except BaseException: pool.shutdown(wait=False, cancel_futures=True); raise
 
 # %% ../../nbs/21_data.studio.ipynb #eed9569c
 def prepare_studio(
@@ -222,9 +227,12 @@ def prepare_studio(
     path,                  # folder of the data set
     workers=None,          # processes; default: one a core
 ):
-    "Render the studio as a `Store`. What is there already is not rendered again. Raises `MpstError` if `path` holds another recipe."
+    "Render the studio as a `Store`. What is there already is not rendered again. Raises `MpstError` if `path` holds another recipe, or another process is preparing it."
     writer, path = _writer(config, path), Path(path)
     if (path/'manifest.json').exists(): return open_store(path)
+    with one_writer(path, 'mpst prepare studio'): return _prepare(writer, config, path, workers)
+
+def _prepare(writer, config, path, workers):
     jobs = [(asdict(config), str(path), *k) for k in config.keys]; todo = [j for j in jobs if not writer.finished(j[2])]
     if todo:
         _warm(config)
@@ -233,6 +241,16 @@ def prepare_studio(
     return writer.close([dict(key=k, source='studio', subject=s, action=a, trial=t, frames=config.frames, fps=float(config.fps), split=split(s)) for k, s, a, t in config.keys])
 
 # %% ../../nbs/21_data.studio.ipynb #3b369f17
+@contextlib.contextmanager
+def one_writer(
+    path, # folder of a data set
+    what, # that writes it, for the message that another one gets
+):
+    "The only process that prepares the data set there; raises `MpstError` naming the other one."
+    make_folder(path); hold(Path(path)/'manifest.json', what)
+    try: yield
+    finally: release(Path(path)/'manifest.json')
+
 @contextlib.contextmanager
 def _one_thread():
     "worker processes that start inside use one thread each"

@@ -15,7 +15,7 @@ from .body import check_mesh, joints_of
 from .clips import StoreWriter, open_store
 from .motion import ACTIONS, Motion, ball, box
 from .render import ROOM
-from .studio import Take, render_all
+from .studio import Take, one_writer, render_all
 
 # %% ../../nbs/29_data.wild.ipynb #b1d0e5a5
 @dataclass(frozen=True)
@@ -214,9 +214,12 @@ def prepare_wild(
     path,                # folder of the data set
     workers=None,        # processes; default: one a core
 ):
-    "Render studio-wild as a `Store`. What is there already is not rendered again. Raises `MpstError` if `path` holds another recipe."
+    "Render studio-wild as a `Store`. What is there already is not rendered again. Raises `MpstError` if `path` holds another recipe, or another process is preparing it."
     writer, path = _writer(config, path), Path(path)
     if (path/'manifest.json').exists(): return open_store(path)
+    with one_writer(path, 'prepare_wild'): return _prepare(writer, config, path, workers)
+
+def _prepare(writer, config, path, workers):
     todo = [(asdict(config), str(path), k[0], k[3]) for k in config.keys if not writer.finished(k[0])]
     if todo:
         _render_sequence(todo[0])                                    # bodies and kernels made once, before many processes would do it at a time
