@@ -4,12 +4,13 @@
 
 # %% auto #0
 __all__ = ['PROFILES', 'MpstError', 'choose', 'project_root', 'folder', 'NotWritten', 'atomic_path', 'write_json', 'read_json',
-           'hold', 'release', 'seed_everything', 'pick_device', 'process', 'Profile', 'profile', 'parameters_begin',
-           'parameters_end', 'run_folder', 'code_version', 'host', 'versions', 'make_folder', 'remove_checkpoints',
-           'record_hash', 'Run', 'RunRecord', 'load_runs', 'find_notebook', 'notebook_parameters', 'run_notebook']
+           'check_archive', 'load_npz', 'hold', 'release', 'seed_everything', 'pick_device', 'process', 'Profile',
+           'profile', 'parameters_begin', 'parameters_end', 'run_folder', 'code_version', 'host', 'versions',
+           'make_folder', 'remove_checkpoints', 'record_hash', 'Run', 'RunRecord', 'load_runs', 'find_notebook',
+           'notebook_parameters', 'run_notebook']
 
 # %% ../nbs/00_core.ipynb #6bdad14d
-import ast, contextlib, ctypes, difflib, errno, hashlib, json, os, platform, random, re, shutil, subprocess, sys, time, zlib
+import ast, contextlib, ctypes, difflib, errno, hashlib, json, os, platform, random, re, shutil, subprocess, sys, time, zipfile, zlib
 from dataclasses import dataclass, field, fields, replace
 from datetime import datetime, timezone
 from importlib import metadata
@@ -147,7 +148,31 @@ def read_json(
     "What `write_json` wrote; raises `MpstError` naming the file if it is missing or not JSON."
     try: return json.loads(Path(path).read_text())
     except FileNotFoundError: raise MpstError(f"{path} is not there.") from None
-    except (UnicodeDecodeError, json.JSONDecodeError) as e: raise MpstError(f"{path} is not valid JSON ({e}); delete it and make it again.") from None
+    except OSError as e: raise MpstError(f"{path} cannot be read ({e.strerror}): is it a file, and may you read it?") from None
+    except (ValueError, RecursionError) as e:     # also no text, a number of thousands of digits, lists in lists in lists
+        raise MpstError(f"{path} is not valid JSON ({e}); delete it and make it again.") from None
+
+# %% ../nbs/00_core.ipynb #5a3f0002
+_UNFOLDED, _RATIO = 1 << 28, 100   # bytes that any archive may unfold to, and how many times its own size a larger one may
+
+def check_archive(
+    path, # a .zip, .npz or torch file
+):
+    "Raises `MpstError` for an archive that would unfold to far more than it holds: over 256 MB, and a hundred times its size. Nothing is unpacked for that."
+    with zipfile.ZipFile(path) as z: whole = sum(i.file_size for i in z.infolist())
+    size = Path(path).stat().st_size
+    if whole > max(_UNFOLDED, _RATIO*size): raise MpstError(f"{path} has {size/1e6:.1f} MB and would unfold to {whole/1e9:.1f} GB: it was not read. Take the file from its own authors again.")
+
+def load_npz(
+    path, # the file
+) -> dict:
+    "The arrays of a .npz by name; never objects. Raises `MpstError` for a file that is missing, damaged, holds objects, or would unfold to far more than it holds."
+    try:
+        check_archive(path)
+        with np.load(path, allow_pickle=False) as z: return {k: z[k] for k in z.files}
+    except MpstError: raise
+    except FileNotFoundError: raise MpstError(f"{path} is not there.") from None
+    except Exception as e: raise MpstError(f"{path} is not a NumPy archive that can be read ({type(e).__name__}: {e}): was it cut short? Make or copy it again.") from e   # zip, zlib, NumPy's header and its arrays raise what they like
 
 # %% ../nbs/00_core.ipynb #5a1c0002
 _held = {}   # lock file -> the open file, of this process
@@ -242,12 +267,12 @@ _vit = dict(relation_heads=12, relation_mlp=4.)   # the shape of the pretrained 
 _relations = tuple(dict(relations=r) for r in ('none', 'temporal', '3d', '3d+temporal'))
 PROFILES = {p.name: p for p in (
     Profile('quick', 'studio', (0,), studio=dict(trials=1, frames=128, fps=12.5, size=64), detector=_small,
-        fit=dict(images=28_000, batch=32, choose='last', warmup=.1, unit=1., augment=dict(_vary, flip=.5)),
+        fit=dict(images=28_000, batch=32, draws='any', choose='last', warmup=.1, unit=1., augment=dict(_vary, flip=.5)),
         relation=dict(images=700_000, batch=512, frozen=True, copies=2, drop_views=.1, augment=_vary),
         lifter=dict(frames=27, dim=8, depth=1, heads=2, drop_path=0.), lift=dict(windows=25_000, batch=32, lr=5e-3, schedule='cosine', start='mean'), eval_step=4, epoch_images=1_000,
         ablations=(dict(e_3d='camera'),)),
     Profile('demo', 'studio', (0, 1, 2), studio=dict(trials=3, frames=256, fps=12.5, size=64), detector=_small,
-        fit=dict(images=600_000, batch=32, choose='last', warmup=.1, unit=1., augment=dict(_vary_more, flip=.5)),
+        fit=dict(images=600_000, batch=32, draws='any', choose='last', warmup=.1, unit=1., augment=dict(_vary_more, flip=.5)),
         relation=dict(images=6_000_000, batch=512, frozen=True, copies=3, drop_views=.1, augment=_vary_more),
         lifter=dict(frames=27, dim=8, depth=2, heads=2), lift=dict(windows=400_000, batch=64, lr=3e-3, schedule='cosine', start='mean'), eval_step=4, epoch_images=4_000,
         ablations=(*_relations, dict(e_time=False), dict(e_3d=False), dict(e_3d='camera'), dict(relations='3d', e_3d='camera')),
@@ -364,7 +389,7 @@ def make_folder(
 ):
     "Make a folder and those above it; raises `MpstError` where one must not."
     try: Path(path).mkdir(parents=True, exist_ok=True)
-    except OSError as e: raise MpstError(f"{path} cannot be made ({e.strerror}): change the permissions of the folder above, or choose another (MPST_RUNS moves all runs).") from None
+    except (OSError, ValueError) as e: raise MpstError(f"{path} cannot be made ({getattr(e, 'strerror', None) or e}): change the permissions of the folder above, or choose another (MPST_RUNS moves all runs).") from None
 
 def remove_checkpoints(
     path, # folder of a training
@@ -444,18 +469,25 @@ class Run:
             number=number, started=self.started.isoformat(timespec='seconds'), seconds=round(time.perf_counter()-self.clock, 2), **more))
 
 # %% ../nbs/00_core.ipynb #e291a873
+_RECORD = dict(notebook=str, parameters=dict, metrics=dict, started=str)
+
 class RunRecord:
     "A finished run, read back from its folder. Raises `MpstError` if it holds no record."
     def __init__(self,
         path, # the run's folder
     ):
         self.path, self.record = Path(path), read_json(Path(path)/'result.json')
+        wrong = [k for k, kind in _RECORD.items() if not isinstance(self.record, dict) or not isinstance(self.record.get(k), kind)]
+        if wrong: raise MpstError(f"{self.path/'result.json'} is no run record: {', '.join(wrong)} is missing or of another kind; run it again.")
     @property
     def params(self): return self.record['parameters']
     @property
     def metrics(self): return self.record['metrics']
-    def rows(self): "One row a sequence, a DataFrame"; return pd.read_parquet(self.path/'rows.parquet')
-    def predictions(self): "What the metrics were computed from, arrays by name"; return dict(np.load(self.path/'predictions.npz', allow_pickle=False))
+    def rows(self):
+        "One row a sequence, a DataFrame; raises `MpstError` naming the file if it cannot be read."
+        try: return pd.read_parquet(self.path/'rows.parquet')
+        except Exception as e: raise MpstError(f"{self.path/'rows.parquet'} cannot be read ({type(e).__name__}: {e}); delete the folder and run it again.") from e   # Arrow raises errors of many kinds
+    def predictions(self): "What the metrics were computed from, arrays by name"; return load_npz(self.path/'predictions.npz')
     def __repr__(self): return f"RunRecord({self.record['notebook']}: {self.path.name})"
 
 def load_runs(

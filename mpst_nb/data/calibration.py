@@ -128,7 +128,7 @@ def _stated_unit(table, path):
 def _read_toml(text, path, subject, notes):
     "Cameras of a TOML file in its unit, and the unit if it states one. Raises `MpstError`."
     try: tables = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as e: raise MpstError(f"calibration {path} is not valid TOML: {e}. Is it whole? Export it again.") from None
+    except (ValueError, RecursionError) as e: raise MpstError(f"calibration {path} is not valid TOML: {e}. Is it whole? Export it again.") from None
     unit = _stated_unit(tables.get('metadata', {}), path) or _stated_unit(tables, path)
     return _cameras_of([(v.get('name', k) if isinstance(v, dict) else k, v) for k, v in tables.items() if k != 'metadata'], path, notes), unit
 
@@ -145,8 +145,17 @@ def _plain(node):
     return node.string() if node.isString() else node.real()
 
 # %% ../../nbs/25_data.calibration.ipynb #37110d31
+def _deep(text, most=100):
+    "Whether brackets or tags stand more than so many deep: OpenCV's reader calls itself for each and would take the program down."
+    depth = 0
+    for m in re.finditer(r'[\[{]|[\]}]|<(/?)[A-Za-z_][^<>]*?(/?)>', text):
+        depth += (1 if m[0] in '[{' else -1 if m[0] in ']}' else 0 if m[2] else -1 if m[1] else 1)
+        if depth > most: return True
+    return max((len(l)-len(l.lstrip(' -')) for l in text.splitlines()), default=0) > 4*most
+
 def _read_storage(text, path, subject, notes):
     "Cameras of an OpenCV storage in its unit, and the unit if it states one. Raises `MpstError`."
+    if _deep(text): raise MpstError(f"calibration {path} is no OpenCV storage: its tables stand more than 100 deep in each other.")
     try:
         storage = cv2.FileStorage(text, cv2.FILE_STORAGE_READ | cv2.FILE_STORAGE_MEMORY)
         found = _plain(storage.root()) if storage.isOpened() else None
@@ -201,7 +210,7 @@ def _read_json(text, path, subject, notes):
     "Cameras of a JSON file in its unit, and the unit if it is known. Raises `MpstError`."
     if 'opencv-matrix' in text: return _read_storage(text, path, subject, notes)
     try: found = json.loads(text)
-    except json.JSONDecodeError as e: raise MpstError(f"calibration {path} is not valid JSON: {e}. Is it whole? Export it again.") from None
+    except (ValueError, RecursionError) as e: raise MpstError(f"calibration {path} is not valid JSON: {e}. Is it whole? Export it again.") from None
     if isinstance(found, dict) and {'intrinsics', 'extrinsics'} <= set(found): return _read_h36m_table(found, path, subject, notes)
     items = found.get('cameras', found) if isinstance(found, dict) else found
     if _is_own(items): return _read_own(text, path), 'mm'

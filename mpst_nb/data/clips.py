@@ -190,14 +190,22 @@ def open_store(
 # %% ../../nbs/20_data.clips.ipynb #0f5f50ca
 def _some(names, most=8): return ', '.join(names) if len(names) <= most else f"{', '.join(names[:3])} ... {names[-1]} ({len(names)})"
 
+def _index_fault(index):
+    "What an index of sequences cannot be: without a column that every data set has, with keys that are no plain names, or that are there twice. None for a good one."
+    lack = {'key', 'source', 'subject', 'action', 'trial', 'frames', 'split'}-set(index)
+    if lack: return f"its index lacks {', '.join(sorted(lack))}"
+    if not pd.api.types.is_string_dtype(index.key) or index.key.str.contains('[/\\\\\0]', regex=True).any(): return 'its index has a key that is no plain name'
+    if not index.key.is_unique: return 'its index has a key twice'
+
 class Store:
     "A prepared data set, read-only. Raises `MpstError` if there is none; `open_store` tells more about why."
     def __init__(self,
         path, # its folder
     ):
         self.path, self.manifest = Path(path), read_json(Path(path)/'manifest.json')
-        self.index = pd.read_parquet(self.path/'index.parquet')
-        self.size, self.stored, self.hash = (self.manifest[k] for k in ('size', 'stored', 'hash'))
+        try: self.index = pd.read_parquet(self.path/'index.parquet'); self.size, self.stored, self.hash = (self.manifest[k] for k in ('size', 'stored', 'hash')); wrong = _index_fault(self.index)
+        except Exception as e: wrong = f'{type(e).__name__}: {e}'     # Arrow raises errors of many kinds
+        if wrong: raise MpstError(f"{self.path} is a damaged data set ({wrong}): remove it and prepare it again.")
         self._rows, self._sequences, self._crops = {}, {}, {}
 
     @cached_property
@@ -242,11 +250,11 @@ def sequence(self: Store,
         self.row(key)
         file = self.path/'annotations'/f'{key}.npz'
         try:
-            with np.load(file, allow_pickle=False) as z: d = {k: z[k] for k in z.files}
-        except Exception as e: raise MpstError(f"{file} cannot be read ({e}); remove the data set {self.path} and prepare it again.") from e
-        cameras = tuple(Camera.from_dict(c) for c in json.loads(str(d.pop('cameras'))))
-        d.setdefault('present', np.ones(d['joints2d'].shape[:2], bool))
-        self._sequences[key] = Sequence(key=key, cameras=cameras, fps=float(d.pop('fps')), **d)
+            d = load_npz(file); cameras = tuple(Camera.from_dict(c) for c in json.loads(str(d.pop('cameras'))))
+            d.setdefault('present', np.ones(d['joints2d'].shape[:2], bool))
+            self._sequences[key] = Sequence(key=key, cameras=cameras, fps=float(d.pop('fps')), **d)
+        except (MpstError, ValueError, TypeError, KeyError, AttributeError, IndexError, OverflowError, RecursionError) as e:
+            raise MpstError(f"{file} cannot be read ({type(e).__name__}: {e}); remove the data set {self.path} and prepare it again.") from e
     return self._sequences[key]
 
 # %% ../../nbs/20_data.clips.ipynb #c8110b4c

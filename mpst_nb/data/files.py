@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from ..convert import convert
-from ..core import MpstError, atomic_path, choose
+from ..core import MpstError, atomic_path, choose, load_npz
 from ..skeleton import JOINTS, SKELETONS
 
 # %% ../../nbs/28_data.files.ipynb #d83e3188
@@ -58,7 +58,7 @@ def _head(path):
             if line.startswith(' "predictions": ['): break
             lines.append(line)
     try: return json.loads(''.join(lines).rstrip().rstrip(',')+'}')
-    except json.JSONDecodeError as e: raise MpstError(f'{file} is damaged ({e}): predict again.') from None
+    except (ValueError, RecursionError) as e: raise MpstError(f'{file} is damaged ({e}): predict again.') from None
 
 def _table(file, columns, shape):
     "Columns of a table of joints as one array, NaN for null."
@@ -73,6 +73,11 @@ def read_results(
 ) -> Recording:
     "The joints of a prediction, all of them. Raises `MpstError` that names the file for a folder that holds none, and files that are damaged or do not go together."
     folder = Path(folder); head = _head(folder)
+    try: return _results(folder, head)
+    except (TypeError, KeyError, ValueError, IndexError, AttributeError, OverflowError) as e: raise MpstError(f"{folder/'predictions.json'} says what no prediction does ({type(e).__name__}: {e}): predict again.") from e
+
+def _results(folder, head):
+    "The joints of a folder whose predictions.json begins with `head`."
     if any(k not in head for k in ('frames', 'fps', 'joints', 'space', 'videos')) or tuple(head['joints']) != JOINTS:
         raise MpstError(f"{folder/'predictions.json'} is not of a prediction of our {len(JOINTS)} joints: give the folder that `mpst predict --out` wrote.")
     n, v = head['frames'], head['videos']; X = residual = views = None
@@ -267,7 +272,12 @@ def write_npz(
 
 # %% ../../nbs/28_data.files.ipynb #2e77a34f
 def _recording(path, about, arrays):
-    "A Recording of what a file says and holds."
+    "A Recording of what a file says and holds. Raises `MpstError` for what does not go together."
+    try: return _of_ours(path, about, arrays)
+    except (TypeError, KeyError, ValueError, AttributeError, OverflowError) as e: raise MpstError(f'{path} is a damaged file of joints of ours ({type(e).__name__}: {e}).') from e
+
+def _of_ours(path, about, arrays):
+    "What `_recording` gives, of a file whose words are of the right kinds."
     missing = [k for k in ('format', 'fps', 'joints', 'frames') if k not in about]
     if missing or about['format'] != 'mpst_nb joints 1': raise MpstError(f'{path} is not a file of joints of ours ({", ".join(missing) or about["format"]}).')
     n, j, v = about['frames'], len(about['joints']), len(about.get('cameras', ()))
@@ -284,10 +294,7 @@ def read_npz(
     path, # the file
 ) -> Recording:
     "What `write_npz` wrote. Raises `MpstError` that names the file if it is another or damaged."
-    try:
-        with np.load(_there(path), allow_pickle=False) as z: held = {k: z[k] for k in z.files}
-    except MpstError: raise
-    except Exception as e: raise MpstError(f'{path} is not a NumPy file that can be read ({type(e).__name__}: {e}).') from e
+    held = load_npz(_there(path))
     return _recording(path, {k: v.tolist() for k, v in held.items() if k not in _ARRAYS}, {k: held[k] for k in _ARRAYS if k in held})
 
 # %% ../../nbs/28_data.files.ipynb #341f6189
@@ -310,12 +317,12 @@ def read_joints_json(
 ) -> Recording:
     "What `write_joints_json` wrote. Raises `MpstError` that names the file if it is another or damaged."
     try: about = json.loads(_there(path).read_text(encoding='utf-8', errors='replace'))
-    except json.JSONDecodeError as e: raise MpstError(f'{path} is not valid JSON ({e}).') from None
+    except (ValueError, RecursionError) as e: raise MpstError(f'{path} is not valid JSON ({e}).') from None
     if not isinstance(about, dict) or not isinstance(rows := about.pop('data', None), list): raise MpstError(f'{path} is not a file of joints of ours (data).')
     try:
         names = [k for k in _ARRAYS if any(k in row for row in rows)]
         arrays = {k: np.array([row[k] for row in rows], float) for k in names}                                  # None becomes NaN
-    except (KeyError, TypeError, ValueError) as e: raise MpstError(f'{path}: a frame is not like the others ({type(e).__name__}: {e}).') from None
+    except (KeyError, TypeError, ValueError, OverflowError) as e: raise MpstError(f'{path}: a frame is not like the others ({type(e).__name__}: {e}).') from None
     if 'views' in arrays: arrays['views'] = arrays['views'].astype(int)
     return _recording(path, about, arrays)
 

@@ -16,7 +16,7 @@ from fastcore.basics import patch
 from huggingface_hub import PyTorchModelHubMixin
 from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
 from safetensors.torch import load_file
-from ..core import MpstError, choose, profile as get_profile
+from ..core import MpstError, choose, profile as get_profile, read_json
 from ..layers.patch import PatchEmbed, PatchMerging, PatchCropping, cell_order, rows
 from ..layers.window import Stage
 from ..layers.aggregate import Aggregate
@@ -326,7 +326,7 @@ def load_weights(
     wrong = sorted([k for k in own.keys() & state.keys() if own[k].shape != state[k].shape] + list(own.keys() ^ state.keys()))
     if strict and wrong:
         k, there = wrong[0], file.parent/'config.json'
-        what = _architecture(json.loads(there.read_text())) if there.is_file() else f'another network ({len(state)} tensors, no config.json beside it)'
+        what = _architecture(read_json(there)) if there.is_file() else f'another network ({len(state)} tensors, no config.json beside it)'
         shape = lambda s: tuple(s[k].shape) if k in s else 'absent'
         raise MpstError(f'{file} holds the weights of {what}; they do not fit {_architecture(model.config)}. {len(wrong)} tensors differ, first {k}: {shape(state)} in the file, {shape(own)} in the network. '
                         'Make the network with the settings of the file: load_model does.')
@@ -348,7 +348,7 @@ def load_model(
     path = Path(path)
     folder = path if path.is_dir() else path.parent
     if not (folder/'config.json').is_file(): raise MpstError(f'no config.json in {folder}: without it nobody knows what network the weights are for. Make one with create_model and use load_weights')
-    config = json.loads((folder/'config.json').read_text())
+    config = read_json(folder/'config.json')
     if 'depths' in config: model = Detector(DetectorConfig(**config))
     else:
         from mpst_nb.models import rivals
