@@ -2,7 +2,6 @@
 #   snakemake --cores 2 --config profile=quick        (`make reproduce` does this, and shows progress; seeds=0,1 runs some seeds only)
 #   snakemake --profile profiles/slurm --config profile=paper      (on a cluster; `mpst reproduce --executor slurm` does this; see nbs/71_scale.ipynb)
 import shlex, sys
-from snakemake.settings.types import SharedFSUsage
 from mpst_nb.core import folder, hold, make_folder
 from mpst_nb.plan import paper_plan, step_log, step_resources
 
@@ -10,7 +9,8 @@ PROFILE = config.get("profile", "quick")
 PARTIAL = bool(int(config.get("partial", 0)))  # tables from whatever is there, when a run has failed
 SEEDS = [int(s) for s in str(config["seeds"]).split(",")] if "seeds" in config else None
 GPUS = int(config["gpus"]) if "gpus" in config else None  # for each step that runs networks; by default as the profile needs
-MARKS = SharedFSUsage.INPUT_OUTPUT not in workflow.storage_settings.shared_fs_usage  # Kubernetes: a copy of each record goes through Snakemake's storage in its place
+MARKS = workflow.storage_settings.default_storage_provider is not None  # Kubernetes: a copy of each record goes through Snakemake's storage in its place
+LIMIT = "MPST_MEMORY={resources.mem_mb} " if workflow.remote_exec else ""  # MB that a job of a cluster may have, whatever its node has
 STEPS = paper_plan(PROFILE, SEEDS)
 if workflow.is_main_process and not workflow.dryrun:  # one at a time; a job on a cluster reads this file too
     LOG = folder("runs") / PROFILE / "log" / "snakemake.txt"
@@ -23,8 +23,8 @@ rule all:
     input: [made(s) for s in STEPS] if not PARTIAL else [made(s) for s in STEPS if s.notebook == "report"]
 
 # on Kubernetes a step whose record is there is not run again: its mark alone is missing
-RUN = "OMP_NUM_THREADS={threads} {params.command} > {params.log:q} 2>&1"
-RUN = "mkdir -p $(dirname {params.log:q}); [ -e {params.target:q} ] || " + RUN + "; cp {params.target:q} {output:q}" if MARKS else RUN
+RUN = LIMIT + "OMP_NUM_THREADS={threads} {params.command} > {params.log:q} 2>&1"
+RUN = "mkdir -p $(dirname {params.log:q}); [ -e {params.target:q} ] || " + RUN + " ; cp {params.target:q} {output:q}" if MARKS else RUN
 
 for i, step in enumerate(STEPS):
     rule:

@@ -86,6 +86,8 @@ CONF
     echo "PartitionName=all Nodes=$names Default=YES MaxTime=INFINITE State=UP" >>"$conf"
     echo "NodeName=$names Name=gpu File=/dev/null" >"$folder/gres.conf"
     echo "CgroupPlugin=cgroup/v1" >"$folder/cgroup.conf"
+    # Snakemake takes SLURM_* out of the environment of a job before it calls srun in it; here srun has no other way to know its Slurm
+    mkdir -p "$folder/bin"; printf '#!/bin/sh\nSLURM_CONF=%s exec %s "$@"\n' "$conf" "$(command -v srun)" >"$folder/bin/srun"; chmod +x "$folder/bin/srun"
     trap 'stop' ERR
     begin munge munged --foreground --force --key-file="$folder/munge.key" --socket="$folder/munge.socket" --pid-file="$folder/munge-own.pid" --log-file="$folder/munge.log" --seed-file="$folder/munge.seed"
     wait_for munged 10 munge -n -S "$folder/munge.socket"
@@ -95,27 +97,35 @@ CONF
     for i in $(seq "$nodes"); do wait_for "slurmd of mpst$i" 30 up "mpst$i"; done
     say "$(sinfo -V): $nodes node(s) of $cores cores and $memory MB are up"
 }
-lose() {  # as a node without power: nothing of it says goodbye, and Slurm has to notice
-    local node=$1 job pids=""
-    alive "slurmd-$node" || fail "$node is not up"
-    for job in /proc/[0-9]*; do  # what runs for this Slurm's jobs on that node says so in its environment; its parent is the shepherd of the job
-        if tr '\0' '\n' 2>/dev/null <"$job/environ" | awk -v c="SLURM_CONF=$conf" -v n="SLURMD_NODENAME=$node" '$0 == c {a=1} $0 == n {b=1} END {exit !(a && b)}'; then pids+=" ${job#/proc/}"; fi
+running() {  # [NODE]: the processes that this Slurm's jobs have (on that node), and the shepherd of each: their environment says whose they are
+    local job pids="" shepherds
+    for job in /proc/[0-9]*; do
+        if tr '\0' '\n' 2>/dev/null <"$job/environ" | awk -v c="SLURM_CONF=$conf" -v n="SLURMD_NODENAME=${1:-}" '$0 == c {a=1} n == "SLURMD_NODENAME=" ? /^SLURMD_NODENAME=/ : $0 == n {b=1} END {exit !(a && b)}'; then pids+=" ${job#/proc/}"; fi
     done
-    local shepherds; shepherds=$(for job in $pids; do shepherd "$job"; done | sort -u)
-    kill -9 $shepherds "$(cat "$folder/slurmd-$node.pid")" $pids 2>/dev/null || true
-    rm -f "$folder/slurmd-$node.pid"
+    shepherds=$(for job in $pids; do shepherd "$job"; done | sort -u)
+    [ -n "${1:-}" ] || for job in $(ps -C slurmstepd -o pid=); do if tr '\0' '\n' 2>/dev/null <"/proc/$job/environ" | grep -qx "SLURM_CONF=$conf"; then shepherds+=" $job"; fi; done
+    echo $shepherds $pids  # shepherds first: they are the ones who would report
+}
+lose() {  # as a node without power: nothing of it says goodbye, and Slurm has to notice
+    alive "slurmd-$1" || fail "$1 is not up"
+    local pids; pids=$(running "$1")
+    kill -9 $pids "$(cat "$folder/slurmd-$1.pid")" 2>/dev/null || true
+    rm -f "$folder/slurmd-$1.pid"
 }
 stop() {
-    local f
+    local f pids
     trap - ERR
-    if alive slurmctld; then scancel -u "$(id -un)" 2>/dev/null || true; sleep 1; fi
+    if alive slurmctld && timeout 5 scancel -u "$(id -un)" 2>/dev/null; then
+        for f in $(seq 50); do [ -n "$(timeout 5 squeue -h -t R,CG 2>/dev/null)" ] || break; sleep .2; done
+    fi
     for f in "$folder"/slurmd-*.pid; do case $f in *-own.pid|*\**) ;; *) end "$(basename "$f" .pid)";; esac; done
+    pids=$(running); [ -z "$pids" ] || kill -9 $pids 2>/dev/null || true
     end slurmctld; end munge
 }
 export SLURM_CONF=$conf
 case $action in
     start) shift 2; start "$@";;
-    env) [ -e "$conf" ] || fail "there is no Slurm in $folder"; echo "export SLURM_CONF=$conf";;
+    env) [ -e "$conf" ] || fail "there is no Slurm in $folder"; echo "export SLURM_CONF='$conf' PATH='$folder/bin':\"\$PATH\"";;
     lose|back) [ $# = 3 ] || usage; if [ "$action" = lose ]; then lose "$3"; else begin_node "$3"; wait_for "slurmd of $3" 30 up "$3"; fi;;
     stop) stop;;
     *) usage;;

@@ -17,6 +17,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pandas as pd
+import psutil
 import torch
 
 from ..core import *
@@ -294,10 +295,19 @@ def crops(self: Store,
     return self._cut(key, first, frames, step, views, [_Cut(np.eye(2, 3), self.stored, self.stored)]*len(views), self.stored)
 
 # %% ../../nbs/20_data.clips.ipynb #219e667f
+def _memory_limits():
+    "Bytes that a cluster's job (`MPST_MEMORY`, in MB, which the Snakefile sets) and a container may hold; none where nobody says."
+    if os.environ.get('MPST_MEMORY'): yield int(os.environ['MPST_MEMORY'])*10**6
+    for f in ('/sys/fs/cgroup/memory.max', '/sys/fs/cgroup/memory/memory.limit_in_bytes'):
+        try: yield int(Path(f).read_text())
+        except (OSError, ValueError): pass           # no such file, or 'max': no such limit
+
 def _free_memory():
-    "Bytes that the machine has to spare; without end where it does not say."
-    try: return os.sysconf('SC_AVPHYS_PAGES')*os.sysconf('SC_PAGE_SIZE')
-    except (ValueError, OSError): return float('inf')
+    "Bytes that this process may still take: what the machine has to spare, or what a limit leaves if that is less; without end where nobody says."
+    try: spare = os.sysconf('SC_AVPHYS_PAGES')*os.sysconf('SC_PAGE_SIZE')
+    except (ValueError, OSError, AttributeError): spare = float('inf')
+    held = psutil.Process().memory_info().rss
+    return min([spare, *(max(0, limit-held) for limit in _memory_limits())])
 
 @patch
 def load(self: Store,
