@@ -264,12 +264,13 @@ def read_metadata(
     path, # metadata.xml
 ) -> tuple:
     "Names (subject -> (action, trial) -> file name) and cameras (subject -> four). Raises `MpstError` naming the file for what is missing or does not fit."
+    from .calibration import w0_table
     try:
         root = ET.parse(path).getroot()
         head, *rows = [[td.text or '' for td in tr] for tr in root.find('mapping')]
-        ids = [e.text for e in root.find('dbcameras/index2id')]; w = np.array(root.find('w0').text.strip()[1:-1].split(), float)
     except (ET.ParseError, TypeError, AttributeError, *_BROKEN) as e: raise MpstError(f"{path} is no metadata.xml of Human3.6M, or a truncated one ({type(e).__name__}: {e}).") from e
-    if len(w) < 300 or not np.isfinite(w).all() or ids[:4] != list(H36M_CAMERAS): raise MpstError(f"{path}: the camera table has {len(w)} numbers for cameras {', '.join(ids[:4])}; it should have 300, for {', '.join(H36M_CAMERAS)}.")
+    ids, place, lens = w0_table(root, path)
+    if not np.isfinite(place).all() or not np.isfinite(lens).all() or ids[:4] != list(H36M_CAMERAS): raise MpstError(f"{path}: the camera table is of cameras {', '.join(ids[:4])}, or holds NaN; it should be of {', '.join(H36M_CAMERAS)}.")
     names = {s: {} for s in head[2:] if s in H36M_SUBJECTS}
     for number, trial, *files in (r for r in rows if r[0].isdigit() and 2 <= int(r[0]) <= 16):
         action = H36M_ACTIONS[int(number)-2]
@@ -277,7 +278,6 @@ def read_metadata(
             if s not in names: continue
             if _ALIASES.get(n.partition(' ')[0], n.partition(' ')[0]) != action: raise MpstError(f"{path}: {s} action {number}, which is {action}, is called {n!r}.")
             names[s][action, int(trial)] = n
-    lens = w[264:300].reshape(4, 9); place = w[:264].reshape(4, 11, 6)
     make = lambda i, c, a: _camera(path, c, _turn(0, a[0])@_turn(1, a[1])@_turn(2, a[2]), a[3:], lens[i, :2], lens[i, 2:4], lens[i, 4:7], lens[i, 7:])
     return names, {s: tuple(make(i, c, place[i, int(s[1:])-1]) for i, c in enumerate(H36M_CAMERAS)) for s in names if place[:, int(s[1:])-1, 3:].any(-1).all()}
 
