@@ -4,11 +4,11 @@
 
 # %% auto #0
 __all__ = ['FitConfig', 'learning_rate', 'optimizer_groups', 'predict_batch', 'coordinate_loss', 'ImageSampler', 'drop_views',
-           'TokenSampler', 'drawn_ahead', 'fit', 'tokens_of', 'predict_store', 'crop_maps', 'store_joints',
-           'evaluate_detector', 'to_image', 'seconds_per_epoch', 'split_keys', 'watcher']
+           'TokenSampler', 'drawn_ahead', 'fit', 'tokens_of', 'predict_store', 'save_weights', 'crop_maps',
+           'store_joints', 'evaluate_detector', 'to_image', 'seconds_per_epoch', 'split_keys', 'watcher']
 
 # %% ../nbs/50_fit.ipynb #53dccdcc
-import hashlib, json, math, time
+import contextlib, hashlib, json, math, os, tempfile, time
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
@@ -19,14 +19,16 @@ import pandas as pd
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
-from accelerate.utils import set_seed
+from accelerate.utils import DistributedDataParallelKwargs, set_seed
 from torch import nn
 from tqdm import tqdm
 
 from .core import *
 from .camera import apply_affine, crop_geometry, invert_affine
-from .data.clips import Augment, ClipSampler, cover
+from .checkpoint import Checkpoint, _say
+from .data.clips import Augment, ClipSampler, cover, once_each
 from .metrics import evaluate_2d
+from .processes import as_one_batch, gathered, join_processes, main_first, ranks, share_of
 
 # %% ../nbs/50_fit.ipynb #37e0bf2e
 @dataclass(frozen=True)
@@ -34,7 +36,8 @@ class FitConfig:
     "How a detector is trained; the defaults are the paper's."
     epochs: float = 100.           # passes over the training images
     images: int|None = None        # images to train on in all, instead of epochs
-    batch: int = 64                # images of a step, in each process; a clip that has more is a step by itself
+    batch: int = 64                # images of a step, over all processes; a clip that has more is a step by itself
+    draws: str = 'once'            # 'once': each clip once before any comes again; 'any': with replacement, as the records of the small profiles were made
     lr: float = 1e-3               # the highest learning rate
     weight_decay: float = .05      # of the matrices; never of norms, biases and embeddings
     warmup: float = .2             # share of the steps in which the learning rate rises (20 of 100 epochs)
@@ -50,7 +53,7 @@ class FitConfig:
     frozen: bool = False           # relations on the tokens of a spatial module that stays as the baseline left it
     copies: int = 0                # further passes of tokens, each with its own augmentation
     loaders: int = 1               # threads that draw and decode the next steps' clips
-    precision: str = 'auto'        # of the products: 'bf16' or 'fp32'; auto: bf16 on a GPU, fp32 on a CPU (weights and optimiser are fp32 always)
+    precision: str = 'auto'        # of the products: 'bf16', 'fp16' (GPUs without bf16; the loss is scaled) or 'fp32'; auto: bf16 on a GPU, fp32 on a CPU (weights and optimiser are fp32 always)
 
     def steps(self, n, batch=None): return max(1, round((self.images or self.epochs*n)/(batch or self.batch)))   # n: training images there are; batch: images that a step really has
 
@@ -84,20 +87,24 @@ def predict_batch(
     h, w = batch['frames'].shape[3:5]
     return model(batch['frames'], *known)/torch.tensor([w, h], dtype=torch.float32, device=batch['frames'].device)
 
+def _known(batch):
+    "(b, v, t, j): the joints that count."
+    known = torch.isfinite(batch['target']).all(-1)
+    return known if batch.get('present') is None else known & batch['present'][..., None]
+
 def coordinate_loss(
     model,
     batch: dict, # as for `predict_batch`, with `target` (b, v, t, j, 2) in units of the crop, NaN where unknown
 ):
     "Mean squared error over known joints of present views."
-    true = batch['target']
-    known = torch.isfinite(true).all(-1)
-    if batch.get('present') is not None: known = known & batch['present'][..., None]
+    true, known = batch['target'], _known(batch)
     error = ((predict_batch(model, batch)-true.nan_to_num(0.))**2).mean(-1)
     return (error*known).sum()/known.sum().clamp_min(1)
 
 # %% ../nbs/50_fit.ipynb #d407d028
 class ImageSampler:
     "Batches of frames and targets: single images for what looks at images one by one, whole clips of all views for what relates them."
+    shares = True   # draws the rows of one process alone
     def __init__(self,
         store,
         keys,              # sequences to draw from
@@ -108,15 +115,24 @@ class ImageSampler:
         size=None,         # side of the crops, px; the store's by default
     ):
         views = len(store.sequence(keys[0]).cameras)
-        batch = config.batch if frames is None else max(1, config.batch//(frames*views))
-        self.drop, self.only, self.seed, self.relates = config.drop_views, config.views, seed, frames is not None
-        self.images = batch*(frames*views if self.relates else 1)   # of a step
-        self.draw = ClipSampler(store, keys, batch, frames or 1, None if self.relates else 1, Augment(**config.augment), seed, size, geometry)
+        self.batch = config.batch if frames is None else max(1, config.batch//(frames*views))   # clips of a step
+        self.config, self.seed, self.relates, self.once = config, seed, frames is not None, choose(config.draws, ('once', 'any'), 'way to draw') == 'once'
+        self.images = self.batch*(frames*views if self.relates else 1)   # of a step
+        self.draw = ClipSampler(store, keys, self.batch, frames or 1, None if self.relates else 1, Augment(**config.augment), seed, size, geometry, self.once)
 
-    def __call__(self, step):
-        batch = self.draw(step)
+    def where(self, step): return [f'{key} from frame {first}' for key, first, *_ in self.draw.where(step)]   # the batch of a step, in words
+
+    def __call__(self, step, rows=slice(None)):
+        batch = self.draw(step, rows if self.once else slice(None))
         out = {n: batch[n] for n in ('frames', 'joints2d', 'geometry') if n in batch} | dict(target=batch['joints2d']/batch['frames'].shape[4])
-        return out | drop_views(batch['present'], self.drop if self.relates else 0, np.random.default_rng([self.seed, step, 1]), self.only if self.relates else None)
+        return _lose(self, out, batch['present'], step, rows, self.config.drop_views if self.relates else 0, self.config.views if self.relates else None)
+
+def _lose(sampler, out, present, step, rows, share, only):
+    "The batch with `present`, after some clips have lost views; the rows that are wanted of it."
+    if not sampler.once: return {n: a[rows] for n, a in (out | drop_views(present, share, np.random.default_rng([sampler.seed, step, 1]), only)).items()}
+    places = range(step*sampler.batch, (step+1)*sampler.batch)[rows]                 # each clip has a generator of its own
+    present = torch.cat([drop_views(p[None], share, np.random.default_rng([sampler.seed, i, 5]), only).get('present', p[None]) for p, i in zip(present, places)])
+    return out | ({} if present.all() else dict(present=present))
 
 def drop_views(
     present, # (b, v, t) bool
@@ -137,6 +153,7 @@ def drop_views(
 # %% ../nbs/50_fit.ipynb #27117901
 class TokenSampler:
     "Batches of tokens and targets, cut from what `tokens_of` made."
+    shares = True   # draws the rows of one process alone
     def __init__(self,
         tokens: dict,      # key -> dict(tokens (copies, v, t, c), target (copies, v, t, j, 2), present (copies, v, t), geometry (copies, v, t, 16))
         keys,
@@ -144,7 +161,7 @@ class TokenSampler:
         frames,            # of a clip
         seed=0,
     ):
-        self.frames, self.drop, self.only, self.seed = frames, config.drop_views, config.views, seed
+        self.keys, self.frames, self.config, self.seed, self.once = list(keys), frames, config, seed, choose(config.draws, ('once', 'any'), 'way to draw') == 'once'
         self.items = [{n: torch.as_tensor(a) for n, a in tokens[k].items()} for k in keys]
         n = np.array([i['tokens'].shape[2] for i in self.items])
         if n.min() < frames: raise MpstError(f"frames={frames} is more than {list(keys)[n.argmin()]} has ({n.min()}): use fewer frames, or longer sequences.")
@@ -152,22 +169,48 @@ class TokenSampler:
         self.starts, self.batch = np.cumsum(n-frames+1), max(1, config.batch//(frames*views))
         self.images = self.batch*frames*views   # of a step
 
-    def __call__(self, step):
-        rng, out = np.random.default_rng([self.seed, step]), {n: [] for n in self.items[0]}
-        for at in rng.integers(self.starts[-1], size=self.batch):
+    def clips(self, step):
+        "(sequence's number, first frame, copy) of each clip of a step."
+        rng = np.random.default_rng([self.seed, step])
+        if not self.once: drawn = [(at, rng) for at in rng.integers(self.starts[-1], size=self.batch)]
+        else: drawn = [(at, np.random.default_rng([self.seed, p, 3])) for p, at in zip(*once_each(self.starts[-1], self.batch, step, self.seed))]
+        for at, rng in drawn:
             i = int(np.searchsorted(self.starts, at, side='right'))
-            first = int(at-(self.starts[i-1] if i else 0))
-            copy = rng.integers(len(self.items[i]['tokens']))
-            for n in out: out[n].append(self.items[i][n][copy, :, first:first+self.frames])
-        out = {n: torch.stack(a) for n, a in out.items()}
-        present = out.pop('present')
-        return out | drop_views(present, self.drop, np.random.default_rng([self.seed, step, 1]), self.only)
+            yield i, int(at-(self.starts[i-1] if i else 0)), rng.integers(len(self.items[i]['tokens']))
+
+    def where(self, step): return [f'{self.keys[i]} from frame {first}' for i, first, _ in self.clips(step)]   # the batch of a step, in words
+
+    def __call__(self, step, rows=slice(None)):
+        clips = list(self.clips(step))[rows if self.once else slice(None)]
+        out = {n: torch.stack([self.items[i][n][copy, :, first:first+self.frames] for i, first, copy in clips]) for n in self.items[0]}
+        return _lose(self, out, out.pop('present'), step, rows, self.config.drop_views, self.config.views)
 
 # %% ../nbs/50_fit.ipynb #f7d36ece
 class _Loss(nn.Module):
-    "The loss as a forward pass: what several processes, and mixed precision, wrap."
+    "(loss, how many things it is the mean over) as a forward pass: what several processes, and mixed precision, wrap."
     def __init__(self, model, unit): super().__init__(); self.model, self.unit = model, unit
-    def forward(self, batch): return self.model.loss(batch)['loss'] if hasattr(self.model, 'loss') else self.unit**2*coordinate_loss(self.model, batch)
+    def forward(self, batch):
+        if not hasattr(self.model, 'loss'): return self.unit**2*coordinate_loss(self.model, batch), _known(batch).sum()
+        out = self.model.loss(batch)
+        return out['loss'], torch.as_tensor(out.get('weight', len(batch['frames'])), device=out['loss'].device)
+
+def _over_all(loss, weight, world):
+    "(loss of the global batch, what to take the gradient of): the mean over the things of all processes, when DDP takes the mean over the processes."
+    if world == 1: return loss.detach(), loss
+    sums = torch.stack([loss.detach().double()*weight, weight.double()])
+    torch.distributed.all_reduce(sums)
+    n = sums[1].clamp_min(1)
+    return (sums[0]/n).float(), loss*(weight*world/n).float()
+
+def _share(draw, rank, world):
+    "The sampler of one process of several: its rows, and under `share` which they are. Raises `MpstError` for fewer clips than processes."
+    def mine(step):
+        whole = None if getattr(draw, 'shares', False) else draw(step)
+        n = draw.batch if whole is None else len(next(iter(whole.values())))
+        if n < world: raise MpstError(f"a step has {n} clip{'s' if n > 1 else ''}, too few for {world} processes: use {n}, or raise the batch, which is another training (the profile's fit or relation in nbs/00_core).")
+        rows = share_of(n, rank, world)
+        return (draw(step, rows) if whole is None else {k: v[rows] for k, v in whole.items()}) | dict(share=(rows.start, rows.stop, n))
+    return mine if world > 1 else draw
 
 def drawn_ahead(
     draw,      # sampler: draw(step) is a batch
@@ -198,43 +241,61 @@ class _State:
 def _look(at, config, model, watch, lr, bar):
     "A point of the curve; the state is kept if it is the best so far."
     loss, at.losses = float(np.mean([float(x) for x in at.losses])), []
-    if not math.isfinite(loss): raise MpstError(f"the loss is {loss} at step {at.step}: lower the learning rate (lr={config.lr}), or look at the data of the steps before.")
     point = dict(step=at.step, images=at.images, loss=loss, lr=lr, seconds=round(at.seconds, 1), data_share=round(at.waited/max(at.seconds, 1e-9), 3))
     if watch:
         model.eval(); point['eval'] = watch()
         if at.best is None or point['eval']['MSE'] <= at.best['MSE']:
             at.best = dict(MSE=point['eval']['MSE'], step=at.step, model={k: v.detach().cpu().clone() for k, v in model.state_dict().items()})
     at.curve.append(point)
-    bar.set_postfix_str(f"loss {loss:.5f}, {at.images/at.seconds:.0f} images/s, data {point['data_share']:.0%}" + (f", held out {point['eval']['MSE']:.0f} px²" if watch else ''))
-
+    bar.set_postfix_str(f"loss {loss:.5f}, {at.images/max(at.seconds, 1e-9):.0f} images/s, data {point['data_share']:.0%}" + (f", held out {point['eval']['MSE']:.0f} px²" if watch else ''))
 
 # %% ../nbs/50_fit.ipynb #2458fd94
-class _Checkpoint:
-    "`last.pt` in a folder: model, optimiser and `_State` of a training that can go on."
-    def __init__(self, folder, what, model, optimizer):
-        self.file, self.model, self.optimizer = Path(folder)/'last.pt' if folder else None, model, optimizer
-        self.what = json.dumps(what, sort_keys=True)   # what the training is: another one's checkpoint is refused
+def _keep(kept, at, parts):
+    "Keep the state of a training: where it is, and the parts' own. A disk that is full does not stop it: it says so and goes on, and the state before is still there."
+    at.losses = [float(x) for x in at.losses]
+    try: kept.keep(dict(at=vars(at)) | {n: p.state_dict() for n, p in parts.items()})
+    except MpstError as e: _say(f'{e} The training goes on meanwhile.')
 
-    def keep(self, at):
-        if self.file is None: return
-        at.losses = [float(x) for x in at.losses]
-        with atomic_path(self.file) as tmp: torch.save(dict(what=self.what, model=self.model.state_dict(), optimizer=self.optimizer.state_dict(), at=vars(at)), tmp)
+def _resume(kept, parts):
+    "The state that a stopped training left, with the parts filled; a fresh one if there is none. Raises `MpstError` if it is another training's."
+    with main_first(): state = kept.resume()
+    if state is None: return _State()
+    try:
+        for n, p in parts.items(): p.load_state_dict(state[n])
+        return _State(**state['at'])
+    except (KeyError, RuntimeError, TypeError, ValueError) as e:
+        raise MpstError(f"{kept.last} does not fit this network ({str(e).splitlines()[0]}); remove it and {kept.previous.name} to start afresh.") from None
 
-    def resume(self):
-        "The state that a stopped training left, with model and optimiser filled; a fresh one if there is none."
-        if self.file is None or not self.file.exists(): return _State()
-        last = torch.load(self.file, map_location='cpu', weights_only=True)
-        if last['what'] != self.what: raise MpstError(f"{self.file} is the checkpoint of another training (its settings, its network or its data differ); remove it to start afresh.")
-        self.model.load_state_dict(last['model']); self.optimizer.load_state_dict(last['optimizer'])
-        return _State(**last['at'])
+# %% ../nbs/50_fit.ipynb #5a1c4002
+_EVERY = 50   # steps between two looks at whether losses and gradients are finite
+
+def _finite(recent, model, draw, config, kept, scaled):
+    "Raises `MpstError` with step, batch and sequences if a loss, a gradient (unless the loss is scaled, where some are skipped) or a weight is not finite; empties `recent`, a list of (step, loss, length of the gradient)."
+    values = torch.stack([torch.stack([l.float(), n.float()]) for _, l, n in recent]).tolist() if recent else []
+    steps, recent[:] = [s for s, *_ in recent], []
+    bad = [(s, f'the loss is {l}' if not math.isfinite(l) else f'the length of the gradient is {n}') for s, (l, n) in zip(steps, values) if not (math.isfinite(l) and (scaled or math.isfinite(n)))]
+    if not bad and not all(bool(torch.isfinite(p).all()) for p in model.parameters()): bad = [(steps[-1] if steps else -1, 'a weight is not finite')]
+    if not bad: return
+    step, what = bad[0]
+    state = f" The state before is in {kept.folder}." if kept.folder and kept.last.exists() else ''
+    raise MpstError(f"{what} in step {step+1}. Its batch: {_words(draw, step)}.{state} Lower the learning rate (lr={config.lr}), or look at these sequences.")
+
+def _words(draw, step):
+    "The clips of a step; first those with numbers that no joint in or near a crop has."
+    batch, names = draw(step), draw.where(step) if hasattr(draw, 'where') else []
+    names = names or [f'clip {i}' for i in range(len(next(iter(batch.values()))))]
+    wild = [i for i in range(len(names)) if any(torch.is_floating_point(a) and bool(((a[i].abs() > 1e4) | (a[i].isinf() if n in ('target', 'joints2d') else ~a[i].isfinite())).any()) for n, a in batch.items())]
+    some = lambda i: ', '.join(names[k] for k in i[:6])+(f' and {len(i)-6} more' if len(i) > 6 else '')
+    return f"{some(wild)} (with numbers beyond 10,000 or not finite), of {len(names)} clips" if wild else some(list(range(len(names))))
 
 # %% ../nbs/50_fit.ipynb #60eec231
-def _accelerator(device, precision='auto'):
+def _accelerator(device, precision='auto', unused=False):
     "Accelerate on that device, also when the process has trained on another kind of device before."
     if device.type == 'cuda' and device.index is not None: torch.cuda.set_device(device)
-    mixed = {'auto': 'bf16' if device.type == 'cuda' else 'no', 'bf16': 'bf16', 'fp32': 'no'}[choose(precision, ('auto', 'bf16', 'fp32'), 'precision')]
+    mixed = {'auto': 'bf16' if device.type == 'cuda' else 'no', 'bf16': 'bf16', 'fp16': 'fp16', 'fp32': 'no'}[choose(precision, ('auto', 'bf16', 'fp16', 'fp32'), 'precision')]
+    if mixed == 'fp16' and device.type != 'cuda': raise MpstError(f"precision='fp16' is for GPUs, and the device is {device}: use 'bf16' or 'fp32'.")
     if AcceleratorState._shared_state and (AcceleratorState().device.type, AcceleratorState().mixed_precision) != (device.type, mixed): AcceleratorState._reset_state(reset_partial_state=True)
-    return Accelerator(cpu=device.type == 'cpu', mixed_precision=mixed)
+    return Accelerator(cpu=device.type == 'cpu', mixed_precision=mixed, kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=unused)])
 
 def fit(
     model,             # a network with a `config`, or any that `predict_batch` can call
@@ -248,33 +309,38 @@ def fit(
     progress=True,     # a bar with loss, speed and the time left
     data='',           # hash of the data set: a checkpoint of other data is refused
 ) -> list:
-    "Train in place; the curve, a list of dicts with step, images, loss, lr, and figures of `watch`. Raises `MpstError` when the loss is not a number, or a checkpoint is another run's."
+    "Train in place; the curve, a list of dicts with step, images, loss, lr, and figures of `watch`. Raises `MpstError` when a loss is not a number, or a checkpoint is another run's."
     choose(config.choose, ('best', 'last'), 'state to choose')
-    accelerator = _accelerator(pick_device(device), config.precision)
+    device = pick_device(device); rank, world = join_processes(device)
+    accelerator = _accelerator(device, config.precision, isinstance(draw, TokenSampler))   # tokens pass the spatial module by
     optimizer = torch.optim.AdamW(optimizer_groups(model, config.weight_decay), lr=config.lr, fused=True)
-    rank, world, main = accelerator.process_index, accelerator.num_processes, accelerator.is_main_process
     loss_of, optimizer = accelerator.prepare(_Loss(model, config.unit), optimizer)
-    kept = _Checkpoint(folder if main else None, [asdict(config), steps, seed, world, data, _settings(model)], model, optimizer)
-    at, last, began, every = kept.resume(), time.time(), time.time(), math.ceil(steps/max(1, config.watch))
-    bar = tqdm(total=steps, initial=at.step, disable=not (progress and main), unit='step', mininterval=1)
-    batches = drawn_ahead(draw, range(at.step*world+rank, steps*world, world), config.loaders)   # each process has its own
-    for step in range(at.step, steps):
-        clock = time.perf_counter()
-        batch = {k: v.to(accelerator.device, non_blocking=True) for k, v in next(batches).items()}
-        at.waited += time.perf_counter()-clock
-        for group in optimizer.param_groups: group['lr'] = learning_rate(config, step, steps)
-        set_seed(hash((seed, step, rank)) % 2**31); loss_of.train()
-        loss = loss_of(batch)
-        accelerator.backward(loss)
-        accelerator.clip_grad_norm_(loss_of.parameters(), config.clip_grad)
-        optimizer.step(); optimizer.zero_grad()
-        at.losses.append(loss.detach()); at.images += world*batch['tokens' if 'tokens' in batch else 'frames'].shape[:3].numel(); at.step += 1; bar.update()
-        at.seconds, began = at.seconds+time.time()-began, time.time()
-        if at.step % every == 0 or at.step == steps: _look(at, config, model, watch, optimizer.param_groups[0]['lr'], bar)
-        elif time.time()-last > config.keep_every: kept.keep(at); last = time.time()
-    bar.close(); batches.close()
-    kept.keep(at)                                  # until the record is saved: what comes after training may fail
+    parts = dict(model=model, optimizer=optimizer) | (dict(scaler=accelerator.scaler) if accelerator.scaler else {})
+    kept = Checkpoint(folder, dict(fit=asdict(config), steps=steps, seed=seed, data=data, network=_settings(model)))
+    at, recent, last, began, every = _resume(kept, parts), [], time.monotonic(), time.monotonic(), math.ceil(steps/max(1, config.watch))
+    sound = lambda: _finite(recent, model, draw, config, kept, bool(accelerator.scaler))
+    bar = tqdm(total=steps, initial=at.step, disable=bool(rank) or not progress, unit='step', mininterval=1)
+    with contextlib.closing(drawn_ahead(_share(draw, rank, world), range(at.step, steps), config.loaders)) as batches:
+        for step in range(at.step, steps):
+            clock = time.perf_counter(); batch = next(batches); share = batch.pop('share', None)
+            batch = {k: v.to(accelerator.device, non_blocking=True) for k, v in batch.items()}
+            at.waited += time.perf_counter()-clock
+            for group in optimizer.param_groups: group['lr'] = learning_rate(config, step, steps)
+            set_seed(hash((seed, step, 0)) % 2**31); loss_of.train()
+            with as_one_batch(model, share) if share else contextlib.nullcontext(): loss, mine = _over_all(*loss_of(batch), world)
+            accelerator.backward(mine)
+            recent.append((step, loss, accelerator.clip_grad_norm_(loss_of.parameters(), config.clip_grad)))
+            optimizer.step(); optimizer.zero_grad()
+            shape = batch['tokens' if 'tokens' in batch else 'frames'].shape[:3]
+            at.losses.append(loss); at.images += (share[2] if share else shape[0])*shape[1:].numel(); at.step += 1; bar.update()
+            at.seconds, began = at.seconds+time.monotonic()-began, time.monotonic()
+            if at.step % every == 0 or at.step == steps: sound(); _look(at, config, model, watch, optimizer.param_groups[0]['lr'], bar)
+            elif rank == 0 and time.monotonic()-last > config.keep_every: sound(); _keep(kept, at, parts); last = time.monotonic()
+            elif at.step % _EVERY == 0: sound()
+    bar.close()
+    if rank == 0: _keep(kept, at, parts)           # until the record is saved: what comes after training may fail
     if at.best and config.choose == 'best': model.load_state_dict(at.best['model'])
+    set_seed(hash((seed, steps, 0)) % 2**31)       # what follows draws the same numbers whether the training was stopped or not
     model.eval()
     return at.curve
 
@@ -295,7 +361,10 @@ def tokens_of(
     progress=True,
     piece=256,         # frames at a time, which bounds the memory
 ) -> dict:
-    "key -> dict(tokens (1 + copies, v, t, c), target (1 + copies, v, t, j, 2) in units of the crop, present (1 + copies, v, t), geometry (1 + copies, v, t, 16))."
+    "key -> dict(tokens (1 + copies, v, t, c), target (1 + copies, v, t, j, 2) in units of the crop, present (1 + copies, v, t), geometry (1 + copies, v, t, 16)). With `keep`, the first of several processes computes and the others read."
+    with main_first() if keep else contextlib.nullcontext(): return _tokens_of(model, store, keys, augment, copies, seed, keep, progress, piece)
+
+def _tokens_of(model, store, keys, augment, copies, seed, keep, progress, piece):
     file = Path(keep)/f'{_token_hash(model, store, keys, augment, copies, seed)}.npz' if keep else None
     if file and file.exists():
         with np.load(file) as z: return {k: {n: z[f'{k}/{n}'] for n in _KEPT} for k in keys}
@@ -330,10 +399,10 @@ def predict_store(
     images=256,    # at a time
     size=None,     # side of the crops that the network is given, px; the store's by default
 ) -> dict:
-    "key -> joints (v, t, j, 2) in crop px of the store's size. Raises `MpstError` if a sequence is shorter than a window."
-    device, out = next(model.parameters()).device, {}
+    "key -> joints (v, t, j, 2) in crop px of the store's size. Several processes share the sequences and each gets all; all must call it. Raises `MpstError` if a sequence is shorter than a window."
+    device, out, (rank, world) = next(model.parameters()).device, {}, ranks()
     model.eval()
-    for key in keys:
+    for key in list(keys)[rank::world]:
         v, n = len(store.sequence(key).cameras), len(range(0, store.row(key)['frames'], step))
         windows, joints = cover(n, frames), []
         some = max(1, images//(v*frames))                      # windows at a time: many where they are short
@@ -348,7 +417,24 @@ def predict_store(
             batch = {n: windowed(x) for n, x in source.items()} | ({} if present.all() else dict(present=windowed(present)))
             joints += [xy[:, skip:] for xy, (_, skip) in zip(predict_batch(model, batch).float().cpu().numpy()*store.size, part)]
         out[key] = np.concatenate(joints, 1)
-    return out
+    return gathered(out, keys)
+
+# %% ../nbs/50_fit.ipynb #5a1c4004
+def save_weights(
+    model,  # with `save_pretrained`
+    folder, # of the run
+):
+    "Put config.json and model.safetensors there, each whole or not at all; of several processes the first does. Raises `MpstError` where they cannot be written."
+    if ranks()[0]: return
+    make_folder(folder)
+    try:
+        with tempfile.TemporaryDirectory(dir=folder, prefix='.weights.tmp') as tmp:
+            model.save_pretrained(tmp)
+            for f in sorted(Path(tmp).iterdir()):
+                with atomic_path(Path(folder)/f.name) as new: os.replace(f, new)
+    except MpstError: raise
+    except Exception as e:   # safetensors has its own kind of error for a full disk
+        raise MpstError(f"the weights cannot be written to {folder} ({e}): make room or change its permissions, and run this again; it goes on from its last state.") from e
 
 # %% ../nbs/50_fit.ipynb #ab8f15ba
 def crop_maps(
@@ -418,7 +504,7 @@ def seconds_per_epoch(
         for n, m in models.items():
             start = now(); m.train()
             batch = {k: v.to(next(m.parameters()).device) for k, v in draw(step).items()}
-            _Loss(m, config.unit)(batch).backward()
+            _Loss(m, config.unit)(batch)[0].backward()
             nn.utils.clip_grad_norm_(m.parameters(), config.clip_grad)
             optimizers[n].step(); optimizers[n].zero_grad(); wait()
             if step: clock[n].append(now()-start)                    # the first one warms up

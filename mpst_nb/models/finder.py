@@ -74,11 +74,11 @@ def finder_targets(
 def loss(self: Finder,
     batch, # dict with frames (b, 1, 1, h, w, 3) uint8, heat (b, h/8, w/8), sizes (b, h/8, w/8, 4), there (b, h/8, w/8)
 ):
-    "Dict with 'loss': focal loss of the middles, L1 of places and log sizes, a person."
+    "Dict with 'loss', focal loss of the middles, L1 of places and log sizes, a person; and 'weight', the people."
     out = self(batch['frames'].flatten(0, 2)).float(); p, heat, there = out[:, 0].sigmoid().clamp(1e-4, 1-1e-4), batch['heat'], batch['there']
     middles = -torch.where(there, (1-p)**2*p.log(), (1-heat)**4*p**2*(1-p).log()).sum()
     off = (torch.cat([out[:, 1:3].sigmoid(), out[:, 3:]], 1).permute(0, 2, 3, 1)-batch['sizes']).abs()[there].sum()
-    return dict(loss=(middles+off)/there.sum().clamp_min(1))
+    return dict(loss=(middles+off)/there.sum().clamp_min(1), weight=there.sum())
 
 # %% ../../nbs/43_models.finder.ipynb #f1d0e1ab
 @patch

@@ -7,7 +7,7 @@ __all__ = ['LifterConfig', 'PoseFormer', 'load_poseformer', 'screen_normalise', 
            'LiftWindows', 'LiftFitConfig', 'mpjpe_loss', 'start_from_mean', 'fit_lifter']
 
 # %% ../../nbs/42_models.lifter.ipynb #ef55e07f
-import math, time
+import contextlib, hashlib, math, time
 from functools import lru_cache
 from dataclasses import dataclass, asdict
 from pathlib import Path
@@ -18,7 +18,9 @@ import torch.nn as nn
 from fastcore.basics import patch
 from huggingface_hub import PyTorchModelHubMixin
 
-from ..core import MpstError, atomic_path, choose, pick_device
+from ..checkpoint import Checkpoint, _say
+from ..core import MpstError, choose, pick_device
+from ..processes import as_one_batch, join_processes, main_first, share_of
 from ..layers.relation import RelationBlock
 from .detector import read_weights
 from ..skeleton import MIRROR
@@ -181,15 +183,15 @@ class LiftWindows:
         device='cpu', # where they are kept
     ):
         if not len(sequences): raise MpstError("there is no sequence to train the lifter on.")
-        pad, xs, ys, starts, n = frames//2, [], [], [], 0
+        pad, xs, ys, starts, begins, n = frames//2, [], [], [], [], 0
         for i, (xy, xyz, size) in enumerate(sequences):
             xyz = np.asarray(xyz, dtype=np.float32)
             if len(xy) != len(xyz): raise MpstError(f"sequence {i} has {len(xy)} frames in 2D and {len(xyz)} in 3D.")
             x = np.pad(screen_normalise(fill_gaps(xy), *size), ((pad, pad), (0, 0), (0, 0)), mode='edge')
             starts.append(n + np.flatnonzero(np.isfinite(xyz).all((1, 2))))        # a frame without 3D is nobody's target
             xs.append(x); ys.append(np.pad((xyz - xyz[:, :1])/1000, ((0, 2*pad), (0, 0), (0, 0))))
-            n += len(x)
-        self.frames, self.starts = frames, torch.tensor(np.concatenate(starts), device=device)
+            begins.append(n); n += len(x)
+        self.frames, self.begins, self.starts = frames, np.array(begins), torch.tensor(np.concatenate(starts), device=device)
         self.x, self.y = (torch.tensor(np.concatenate(v).astype('f4'), device=device) for v in (xs, ys))
         self.offsets = torch.arange(frames, device=device)
 
@@ -267,17 +269,19 @@ def _draw(n, batch, step, seed):
 @lru_cache(maxsize=2)
 def _shuffle(n, seed, epoch): return np.random.default_rng([seed, epoch, 0]).permutation(n)
 
-def _step(model, optimizer, data, config, seed, step, rate):
-    "One step; gives its loss as a tensor, in metres."
-    which, flip = (torch.as_tensor(v, device=data.x.device) for v in _draw(len(data), config.batch, step, seed))
+def _step(model, optimizer, data, config, seed, step, rate, rank=0, world=1):
+    "One step; gives its loss as a tensor, in metres: of this process's share of the windows, as a part of the mean over all."
+    rows = share_of(config.batch, rank, world)
+    which, flip = (torch.as_tensor(v[rows], device=data.x.device) for v in _draw(len(data), config.batch, step, seed))
     x, y = data.batch(which, flip if config.flip else None)
     for group in optimizer.param_groups: group['lr'] = rate
     torch.manual_seed(1_000_003*seed + step)                                      # drop path; the caller's generator is restored afterwards
-    loss = mpjpe_loss(model(x), y)
-    optimizer.zero_grad(); loss.backward()
+    with as_one_batch(model, (rows.start, rows.stop, config.batch)) if world > 1 else contextlib.nullcontext(): loss = mpjpe_loss(model(x), y)
+    part = len(x)/config.batch
+    optimizer.zero_grad(); (loss*part*world if world > 1 else loss).backward()                   # of several gradients the mean is taken
     if config.clip_grad: nn.utils.clip_grad_norm_(model.parameters(), config.clip_grad)
     optimizer.step()
-    return loss.detach()
+    return loss.detach()*part if world > 1 else loss.detach()
 
 # %% ../../nbs/42_models.lifter.ipynb #7be21b8b
 def fit_lifter(
@@ -289,39 +293,65 @@ def fit_lifter(
     folder=None,           # keeps `last.pt` here and goes on from it; None keeps nothing
     device='auto',         # where to train
 ) -> list:
-    "Train in place; the curve, a list of dicts with step, windows, loss (mm), lr, seconds. Raises `MpstError` if the checkpoint there belongs to another training, the sequences do not fit together, or the loss is not a number."
-    device = pick_device(device)
+    "Train in place; the curve, a list of dicts with step, windows, loss (mm), lr, seconds. Raises `MpstError` if the checkpoint there belongs to another training, the sequences do not fit together, the loss is not a number, or a step has fewer windows than there are processes."
+    device = pick_device(device); rank, world = join_processes(device)
+    if config.batch < world: raise MpstError(f"a step has {config.batch} windows, too few for {world} processes: use fewer of them, or a larger batch.")
     data = LiftWindows(sequences, model.config.frames, device)
     steps = max(1, math.ceil((config.windows or config.epochs*len(data))/config.batch))
-    what = dict(lifter=asdict(model.config), fit=asdict(config), seed=seed, windows=len(data))
     model.to(device).train()
     if config.start == 'mean': start_from_mean(model, data)
     optimizer = torch.optim.AdamW(model.parameters(), lr=config.lr, weight_decay=config.weight_decay)
-    first, curve, before = _resume(folder, what, model, optimizer)
-    clock, saved, sums, n = time.perf_counter(), time.perf_counter(), 0., 0
+    kept = Checkpoint(folder, dict(lifter=asdict(model.config), fit=asdict(config), seed=seed, windows=len(data), data=data.hash()))
+    first, curve, before = _resume(kept, model, optimizer)
+    net = nn.parallel.DistributedDataParallel(model) if world > 1 else model
+    clock, saved, losses = time.perf_counter(), time.monotonic(), []
     with torch.random.fork_rng(devices=[device] if device.type == 'cuda' else []):
         for step in range(first, steps):
             rate = _learning_rate(config, step, steps, step*config.batch//len(data))
-            sums, n = sums + _step(model, optimizer, data, config, seed, step, rate), n + 1
+            losses.append(_step(net, optimizer, data, config, seed, step, rate, rank, world))
             if (step+1) % config.every and step+1 < steps: continue
-            curve.append(dict(step=step+1, windows=(step+1)*config.batch, loss=float(sums)/n*1000, lr=rate, seconds=before + time.perf_counter()-clock))
-            sums, n = 0., 0
-            if not np.isfinite(curve[-1]['loss']): raise MpstError(f"the lifter's loss is not a number at step {step+1}: lower lr={config.lr}, or set clip_grad.")
-            if progress: progress(step+1, steps, curve[-1]['loss'])
-            if folder and (step+1 == steps or time.perf_counter()-saved > config.save_seconds):
-                _save(folder, what, model, optimizer, step+1, curve); saved = time.perf_counter()
+            curve.append(dict(step=step+1, windows=(step+1)*config.batch, loss=_mean_loss(losses, world, step, config, kept, data, seed), lr=rate, seconds=before + time.perf_counter()-clock))
+            losses = []
+            if progress and rank == 0: progress(step+1, steps, curve[-1]['loss'])
+            if rank == 0 and (step+1 == steps or time.monotonic()-saved > config.save_seconds): _save(kept, model, optimizer, step+1, curve); saved = time.monotonic()
     model.eval()
     return curve
 
 # %% ../../nbs/42_models.lifter.ipynb #d8811ca2
-def _save(folder, what, model, optimizer, step, curve):
-    with atomic_path(Path(folder)/'last.pt') as tmp: torch.save(dict(what=what, model=model.state_dict(), optimizer=optimizer.state_dict(), step=step, curve=curve), tmp)
+@patch
+def hash(self: LiftWindows):
+    "Of all that is drawn from: a checkpoint on other joints is another training's."
+    digest = hashlib.sha256()
+    for a in (self.x, self.y, self.starts): digest.update(a.cpu().numpy().tobytes())
+    return digest.hexdigest()
 
-def _resume(folder, what, model, optimizer):
+def _mean_loss(losses, world, step, config, kept, data, seed):
+    "Of these steps, mm. Raises `MpstError` with the step and its windows where one is not a number."
+    losses = torch.stack(losses)
+    if world > 1: torch.distributed.all_reduce(losses)
+    bad = (~torch.isfinite(losses)).nonzero().flatten()
+    if not len(bad): return float(sum(losses))/len(losses)*1000
+    at = step-len(losses)+1+int(bad[0])
+    which = _draw(len(data), config.batch, at, seed)[0]
+    state = f" The state before is in {kept.folder}." if kept.folder and kept.last.exists() else ''
+    raise MpstError(f"the lifter's loss is not a number in step {at+1}. Its windows: {data.name(which[:6])}{f' and {len(which)-6} more' if len(which) > 6 else ''}.{state} Lower lr={config.lr}, or set clip_grad.")
+
+@patch
+def name(self: LiftWindows,
+    which, # (n,) numbers of windows
+):
+    "The windows in words, by the number of their sequence and of its frame, from 0."
+    starts = self.starts[torch.as_tensor(which)].cpu().numpy()
+    return ', '.join(f'sequence {i} frame {s-self.begins[i]}' for s, i in zip(starts, np.searchsorted(self.begins, starts, side='right')-1))
+
+def _save(kept, model, optimizer, step, curve):
+    if not all(bool(torch.isfinite(p).all()) for p in model.parameters()): return      # the next loss will tell; what was kept is the good state
+    try: kept.keep(dict(model=model.state_dict(), optimizer=optimizer.state_dict(), step=step, curve=curve))
+    except MpstError as e: _say(f'{e} The training goes on meanwhile.')
+
+def _resume(kept, model, optimizer):
     "The step to go on from, the curve so far, and the seconds it took; model and optimiser are filled from the checkpoint, if there is one."
-    path = Path(folder)/'last.pt' if folder else None
-    if path is None or not path.exists(): return 0, [], 0.
-    last = torch.load(path, map_location='cpu', weights_only=True)
-    if last['what'] != what: raise MpstError(f"{path} is the checkpoint of another training (its settings or its data differ); remove it to start afresh.")
+    with main_first(): last = kept.resume()
+    if last is None: return 0, [], 0.
     model.load_state_dict(last['model']); optimizer.load_state_dict(last['optimizer'])
     return last['step'], last['curve'], last['curve'][-1]['seconds']

@@ -235,7 +235,7 @@ def spread(self: Rival,
 def loss(self: Rival,
     batch, # dict with frames, joints2d (b, v, t, j, 2) crop px and, if views may be missing, present (b, v, t)
 ):
-    "Dict with 'loss': mean squared error of the coordinates in units of the crop, or of the heat maps for `head='heatmap'`, or the cross entropy of the maps for `learn='map'`. Raises what `raw` raises."
+    "Dict with 'loss' and 'weight', the joints that it is the mean over: mean squared error of the coordinates in units of the crop, or of the heat maps for `head='heatmap'`, or the cross entropy of the maps for `learn='map'`. Raises what `raw` raises."
     frames, true = batch['frames'], batch['joints2d']
     raw, seen = self.raw(frames), torch.isfinite(true).all(-1)
     if batch.get('present') is not None: seen = seen & batch['present'][..., None]
@@ -248,7 +248,7 @@ def loss(self: Rival,
         target = gaussian_maps(true.flatten(0, 2), raw.shape[2:], self.trunk.stride, self.config.sigma)
         error = ((raw - target)**2).mean((2, 3)).view(seen.shape)
     else: error = (((self.decode(raw, frames) - true)/frames.shape[4])**2).mean(-1)
-    return dict(loss=(error*seen).sum()/seen.sum().clamp_min(1))
+    return dict(loss=(error*seen).sum()/seen.sum().clamp_min(1), weight=seen.sum())
 
 # %% ../../nbs/41_models.rivals.ipynb #c4804eb2
 def create_rival(
