@@ -5,7 +5,6 @@ from pathlib import Path
 import pytest
 import yaml
 
-from mpst_nb.core import find_notebook, notebook_parameters, run_folder
 from mpst_nb.plan import paper_plan, step_log
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -78,3 +77,41 @@ def test_kubernetes_jobs_do_their_work(runs):
     logs = "".join(f.read_text() for f in (tmp / "pods").glob("*/log.txt"))
     assert list(api.ended.values()) == [0], text[-2000:] + logs[-3000:]
     assert json.loads((prefix / "marks/quick/fig2.json").read_text()) == json.loads(step.target.read_text())                        # the record on the volume, its copy in the storage
+
+
+@pytest.fixture
+def slurm(tmp_path, runs):
+    "A real Slurm of two nodes on this machine, and the environment in which it is spoken to."
+    pytest.importorskip("snakemake_executor_plugin_slurm", reason="needs the extra `cluster`")
+    for name in ("munged", "slurmctld", "slurmd"):
+        if not shutil.which(name, path=os.environ["PATH"] + os.pathsep + "/usr/sbin"): pytest.skip(f"{name} is not installed: apt install slurm-wlm munge")
+    if os.getuid(): pytest.skip("slurmd starts jobs as their owners and has to be root")
+    folder = tmp_path / "slurm"
+    subprocess.run([SLURM, "start", folder, "2", "1", "8000"], check=True, timeout=120)
+    env = os.environ | dict(SLURM_CONF=str(folder / "slurm.conf"), PATH=f"{folder / 'bin'}{os.pathsep}{os.environ['PATH']}", OMP_NUM_THREADS="1")
+    yield folder, env
+    subprocess.run([SLURM, "stop", folder], check=True, timeout=120)
+
+
+def test_a_job_outlives_its_node(slurm, runs, monkeypatch):
+    from slurm_graph import job_rows, profile_of
+    folder, env = slurm
+    monkeypatch.setenv("SLURM_CONF", env["SLURM_CONF"])
+    plan = paper_plan("quick")
+    i, step = next((i, s) for i, s in enumerate(plan) if s.notebook == "fig2")
+    ask = lambda *words: subprocess.run(words, env=env, capture_output=True, text=True).stdout.strip()
+    until = lambda what, seconds=180: next((r for _ in range(seconds) if (r := what()) or going.poll() is not None or time.sleep(1)), None)   # nothing where Snakemake ends before
+    words = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile"), "--directory", str(runs.parent), "--profile", str(profile_of(runs.parent, 1)), "--config", "profile=quick", "--", f"step_{i:03d}_fig2"]
+    with open(runs.parent / "out.txt", "w") as out: going = subprocess.Popen(words, env=env | dict(MPST_ROOT=str(ROOT)), stdout=out, stderr=subprocess.STDOUT)
+    try:
+        node = until(lambda: step_log(step).exists() and ask("squeue", "-h", "-t", "R", "-o", "%N"))
+        assert node, (runs.parent / "out.txt").read_text()[-2000:]
+        subprocess.run([SLURM, "lose", folder, node], check=True)
+        assert until(lambda: ask("squeue", "-h", "-t", "PD", "-o", "%i")), "Slurm did not notice that its node was lost"
+        ask("scontrol", "update", f"jobid={ask('squeue', '-h', '-t', 'PD', '-o', '%i')}", "starttime=now")                               # Slurm would wait for two minutes
+        assert going.wait(timeout=300) == 0, (runs.parent / "out.txt").read_text()[-3000:]
+    finally:
+        if going.poll() is None: going.kill()
+    ends = job_rows(folder.parent)
+    assert [r["state"] for r in ends] == ["NODE_FAIL", "COMPLETED"] and ends[0]["job"] == ends[1]["job"] and ends[0]["node"] == node != ends[1]["node"]
+    assert json.loads(step.target.read_text())["notebook"] == "fig2"
