@@ -407,6 +407,12 @@ def _number(file):
     try: return read_json(file).get('number', 0)
     except MpstError: return 0             # another run's record that cannot be read is no reason to lose this one
 
+def record_hash(
+    path, # a result.json
+) -> str:
+    "16 digits of the sha256 of a record."
+    return hashlib.sha256(Path(path).read_bytes()).hexdigest()[:16]
+
 class Run:
     "The record of one run: `with Run('train', vars(p)) as run: ...; run.save(metrics)`. A finished run that is run again is unfinished from `begin` until it is saved."
     def __init__(self,
@@ -453,6 +459,13 @@ class Run:
         at = folder('runs')/self.params['profile']
         files = [f for f in at.glob('*/*/result.json') if f.parent != self.folder]
         number = max((_number(f) for f in files if f.parent.parent.name == self.notebook), default=0)
+        return {f.parent.relative_to(at).as_posix(): record_hash(f) for f in sorted(files)}, number+1
+
+    def _others(self):
+        "The finished records of the profile, {folder: hash}, and what number comes next among this notebook's: what orders records must not be a clock."
+        at = folder('runs')/self.params['profile']
+        files = [f for f in at.glob('*/*/result.json') if f.parent != self.folder]
+        number = max((read_json(f).get('number', 0) for f in files if f.parent.parent.name == self.notebook), default=0)
         return {f.parent.relative_to(at).as_posix(): record_hash(f) for f in sorted(files)}, number+1
 
     def _write(self, metrics, rows, predictions, curve, data, protocol, more):

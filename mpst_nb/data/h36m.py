@@ -264,7 +264,7 @@ def read_metadata(
     path, # metadata.xml
 ) -> tuple:
     "Names (subject -> (action, trial) -> file name) and cameras (subject -> four). Raises `MpstError` naming the file for what is missing or does not fit."
-    from .calibration import w0_table
+    from mpst_nb.data.calibration import w0_table
     try:
         root = ET.parse(path).getroot()
         head, *rows = [[td.text or '' for td in tr] for tr in root.find('mapping')]

@@ -34,7 +34,7 @@ def film(
     "A function that takes one frame after another, (h, w, 3) uint8 RGB; the video is there when the block ends, whole or not at all."
     with atomic_path(path) as tmp, av.open(str(tmp), 'w', format='mp4') as out:
         s = out.add_stream('libx264', rate=fps)
-        (s.width, s.height), s.pix_fmt, s.options = size, 'yuv420p', dict(crf=str(crf), preset='veryfast', threads='1')
+        (s.width, s.height), s.pix_fmt, s.options = size, 'yuv420p', dict(crf=str(crf), preset='veryfast', bf='0', threads='1')   # with B frames, x264 does not write the same bytes twice
         def put(image):
             for packet in s.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format='rgb24')): out.mux(packet)
         yield put
