@@ -397,12 +397,6 @@ def remove_checkpoints(
     "Remove the states that a training left to go on from (`nbs/05_checkpoint`), damaged ones too."
     for name in ('last.pt', 'previous.pt', 'last.damaged.pt', 'previous.damaged.pt'): (Path(path)/name).unlink(missing_ok=True)
 
-def record_hash(
-    path, # a result.json
-) -> str:
-    "16 digits of the sha256 of a record."
-    return hashlib.sha256(Path(path).read_bytes()).hexdigest()[:16]
-
 def _number(file):
     try: return read_json(file).get('number', 0)
     except MpstError: return 0             # another run's record that cannot be read is no reason to lose this one
@@ -459,13 +453,6 @@ class Run:
         at = folder('runs')/self.params['profile']
         files = [f for f in at.glob('*/*/result.json') if f.parent != self.folder]
         number = max((_number(f) for f in files if f.parent.parent.name == self.notebook), default=0)
-        return {f.parent.relative_to(at).as_posix(): record_hash(f) for f in sorted(files)}, number+1
-
-    def _others(self):
-        "The finished records of the profile, {folder: hash}, and what number comes next among this notebook's: what orders records must not be a clock."
-        at = folder('runs')/self.params['profile']
-        files = [f for f in at.glob('*/*/result.json') if f.parent != self.folder]
-        number = max((read_json(f).get('number', 0) for f in files if f.parent.parent.name == self.notebook), default=0)
         return {f.parent.relative_to(at).as_posix(): record_hash(f) for f in sorted(files)}, number+1
 
     def _write(self, metrics, rows, predictions, curve, data, protocol, more):
