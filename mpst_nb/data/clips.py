@@ -180,7 +180,7 @@ def open_store(
     "The data set there. Raises `MpstError` if there is none, or only half of one."
     path = Path(path)
     if (path/'recipe.json').exists() and not (path/'manifest.json').exists():
-        plan, there = read_json(path/'recipe.json'), {f.stem for f in (path/'annotations').glob('*.npz')}
+        plan, there = read_json(path/'recipe.json'), {f.stem for f in (path/'annotations').glob('[!.]*.npz')}
         lacks = [k for k in plan.get('keys', ()) if k not in there]
         what = f"; of {len(plan['keys'])} it lacks {len(lacks)}: {', '.join(lacks[:3])}{', ...' if len(lacks) > 3 else ''}" if lacks else ''
         again = f"`{plan['command']}`" if plan.get('command') else 'the command that prepares it'

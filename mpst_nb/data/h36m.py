@@ -469,14 +469,14 @@ def picture_file(
     return Path(str(footage).replace(_NUMBER, f'{frame+1:06d}'))
 
 @lru_cache(maxsize=8)
-def _archive(path):
+def _archive(path, stamp): # `stamp`: when it was last changed
     try: return zipfile.ZipFile(path)
     except _BROKEN as e: raise MpstError(f"{path} cannot be read as a zip archive ({type(e).__name__}: {e}): it is truncated or not what its name says. Copy it again.") from None
 
 def _member(file):
     "Archive and name of a picture in a zip file."
     path, _, name = str(file).partition('@')
-    return (_archive(path), name.lstrip('/')) if Path(path).is_file() else (None, name)
+    return (_archive(path, Path(path).stat().st_mtime_ns), name.lstrip('/')) if Path(path).is_file() else (None, name)
 
 def has_picture(
     file, # as `picture_file` gives it
