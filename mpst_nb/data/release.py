@@ -227,6 +227,7 @@ def _look_sequence(job):
     "worker: how many images a sequence will give, by its poses, or what is wrong with them"
     path, cameras, stamp, _, key, how, *_ = job
     try: s = _release(path, cameras, stamp).pose(key)
+    except NotWritten: raise               # a full disk is no damage of the sequence
     except MpstError as e: return dict(key=key, problem=str(e))
     return dict(key=key, images=len(s.frames[::how['step']])*sum(f is not None for f in s.footage))
 
@@ -243,6 +244,7 @@ def _prepare_sequence(job):
         row = dict(key=key, source='h36m', subject=s.subject, action=s.action, trial=s.trial, frames=len(pick), fps=s.fps/how.step, split='test' if s.subject in TEST_SUBJECTS else 'train')
         told = dict(row=row, notes=notes, images=int(present.sum()))
         _add(writer, out, key, told, clock, views, s.joints3d[::how.step], uv, np.ones(uv.shape[:3], bool), A, box, s.cameras, row['fps'], how.crf, present)
+    except NotWritten: raise               # a full disk is no damage of the sequence
     except MpstError as e: return dict(key=key, problem=str(e))
     return told
 
