@@ -129,10 +129,18 @@ def at(self: Follower,
     if images is not None and (self.track is None and t-self.looked > .1*self.fps or t-self.looked >= self.look*self.fps): self._ask(t, images)
     if self.track is None: return self.boxes.copy()
     if self.cameras is None: return self.track[1].copy()
-    t0, X, v = self.track; ahead = np.clip((t-t0)/self.fps, -.5, .5)
-    boxes = np.stack([self._at_least(c, box_of(c.project(X+v*ahead)), X) for c in self.cameras])
+    X, ahead = self.track[1], self.expected(t)
+    boxes = np.stack([self._at_least(c, box_of(c.project(ahead)), X) for c in self.cameras])
     w, h = np.array([c.size for c in self.cameras], float).T; inside = np.maximum(np.minimum(boxes[:, 2:], np.c_[w, h])-np.maximum(boxes[:, :2], 0), 0).prod(1)/np.maximum((boxes[:, 2:]-boxes[:, :2]).prod(1), 1)
     return np.where((inside > .2)[:, None], boxes, np.nan)
+
+@patch
+def expected(self: Follower,
+    t, # frame
+):
+    "(j, 3) mm: where the joints of the one who is followed should be, half a second ahead at most; None if nobody is, or without a calibration."
+    if self.track is None or self.cameras is None: return None
+    t0, X, v = self.track; return X+v*np.clip((t-t0)/self.fps, -.5, .5)
 
 @patch
 def _at_least(self: Follower, camera, box, X):

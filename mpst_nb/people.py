@@ -49,6 +49,7 @@ def _person(path, where, box=None, score=1., points=None):
         box = box_of(points[:, :2])+[-1, -1, 1, 1] if box is None else box          # a single joint has no extent
     if box is None or box.shape != (4,): raise _refuse(path, where, f"a box has four numbers, x0 y0 x1 y1, not {'none' if box is None else box.size}")
     if np.isnan(box).all(): return None
+    if np.isnan(box).any(): raise _refuse(path, where, f"of the box's four numbers one is missing: {box.tolist()}")
     if not np.isfinite(box).all() or not (box[2:] > box[:2]).all(): raise _refuse(path, where, f"the box {box.round(1).tolist()} has no extent: x1 should be greater than x0, and y1 than y0")
     if not np.isfinite(score).all(): raise _refuse(path, where, 'the score is no number')
     return Person(box, float(score), points)
@@ -187,7 +188,7 @@ def _joints(path, n, names, skeleton):
     name = skeleton or _BY_NUMBER.get(n)
     if name is None: raise _refuse(path, '', f"{n} joints are of no skeleton known here", f"say which they are with --skeleton; known: {', '.join(SKELETONS)}")
     k = len(choose(name, SKELETONS, 'skeleton').joints)
-    if k > n: raise _refuse(path, '', f'it has {n} joints and {name} has {k}', 'another --skeleton?')
+    if k > n: raise _refuse(path, '', f'it has {n} joints and {name} has {k}', 'say what they are with --skeleton')
     return name, list(range(k))
 
 def _in_joints(paths, tables, skeleton):
@@ -293,12 +294,16 @@ class PeopleJoints:
     def _pick(self, t, images, boxes):
         "(v, j, 3) of the one person, NaN where there is none, and his boxes (v, 4)."
         n = len(SKELETONS[self.skeleton].joints); out, at = np.full((len(images), n, 3), np.nan), np.full((len(images), 4), np.nan)
+        cameras, several = getattr(self.where, 'cameras', None), self.finder.people.most > 1
+        X = self.where.expected(t) if several and cameras is not None else None
+        gate = .25 if X is None else min(.06+1.1*(t-self.where.track[0])/self.where.fps, .25)            # a tenth of a metre, and 2 m/s
         for v, (people, image) in enumerate(zip(self.finder.at(t), images)):
             people = [p for p in people if p.points is not None]
             if image is None or not people: continue
-            best = people[0] if self.finder.people.most == 1 else max(people, key=lambda p: _overlap(p.box, boxes[v]))
-            if self.finder.people.most > 1 and not _overlap(best.box, boxes[v]) > .2: continue
-            out[v] = np.where(best.points[:, 2:] >= self.least, best.points, np.nan); at[v] = best.box
+            off = [_unlike(p, None if X is None else cameras[v].project(X), boxes[v], gate) for p in people] if several else [0.]
+            if not min(off) < 1: continue
+            best = people[int(np.argmin(off))]; out[v], at[v] = np.where(best.points[:, 2:] >= self.least, best.points, np.nan), best.box
+        if several and cameras is not None: odd = ~_agreeing(cameras, out, at); out[odd], at[odd] = np.nan, np.nan
         return out, at
 
     def ours(self,
@@ -312,6 +317,21 @@ def _overlap(a, b):
     "Intersection over union of two boxes; 0 with NaN."
     side = np.minimum(a[2:], b[2:])-np.maximum(a[:2], b[:2]); both = np.maximum(side, 0).prod()
     return float(np.nan_to_num(both/((a[2:]-a[:2]).prod()+(b[2:]-b[:2]).prod()-both)))
+
+def _unlike(person, expected, box, gate):
+    "How little a person is who is followed: from 1 on somebody else. By the joints that are expected, (j, 2) px, off by the share `gate` of his size at most; without them by the box."
+    if expected is None or not np.isfinite(expected).any(): return (1-_overlap(person.box, box))/.8
+    off = np.linalg.norm(person.points[:, :2]-expected, axis=-1)
+    return float(np.nanmedian(off)/(gate*(person.box[2:]-person.box[:2]).max())) if np.isfinite(off).any() else 1.
+
+def _agreeing(cameras, points, boxes):
+    "Which views (v,) show one person: those that agree with the best pair, half of their joints within a twentieth of his size; all, where there are fewer than three."
+    seen = np.isfinite(boxes).all(1)
+    if seen.sum() < 3: return np.ones(len(cameras), bool)
+    size = (boxes[:, 2:]-boxes[:, :2]).max(1); least = np.nanmedian(size)*.04
+    X = triangulate(cameras, points[..., :2], np.nan_to_num(points[..., 2]), 'ransac', least)[0]
+    off = np.stack([np.linalg.norm(c.project(X)-p[:, :2], axis=-1)/s for c, p, s in zip(cameras, points, size)]); ok = np.array([np.isfinite(o).any() and np.nanmedian(o) < .05 for o in off])
+    return ok | ~seen if ok.sum() > 1 else np.ones(len(cameras), bool)
 
 # %% ../nbs/46_people.ipynb #46a00005
 @patch

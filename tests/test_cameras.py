@@ -113,3 +113,38 @@ def test_the_truth_would_show_a_step_too_few(tmp_path):
     assert main([str(w) for w in ["predict", *paths, "--calibration", tmp_path / "rig.json", "--keypoints", *(p.with_suffix(".json") for p in paths), "--skeleton", "h36m17", "--out", tmp_path / "out"]]) == 0
     X = pd.read_parquet(tmp_path / "out" / "joints3d.parquet")[["x", "y", "z"]].to_numpy().reshape(-1, 17, 3)
     assert np.linalg.norm(X - np.stack([pose(t / FPS) for t in range(N)]), axis=-1).max() > 15
+
+
+def crowd(folder, rng):
+    "Two people who walk past each other a quarter of a metre apart, found in each picture in any order, now and then only one of them; and videos of the room. Returns where they are, (t, 17, 3) each."
+    ways = [np.stack([example_pose() + [-1000 + 25 * t, y, 0] if sign > 0 else example_pose() + [1000 - 25 * t, y, 0] for t in range(N)]) for sign, y in ((1, 0), (-1, 250))]
+    for c in cameras():
+        film(folder, c, even())
+        found = [[dict(keypoints=(c.project(w[t]) + rng.normal(0, 0.2, (17, 2))).tolist(), keypoint_scores=[0.9] * 17) for w in ways if rng.random() > 0.1] for t in range(N)]
+        for f in found: rng.shuffle(f)
+        (folder / f"{c.name}.json").write_text(json.dumps([dict(frame_id=t, instances=f) for t, f in enumerate(found)]))
+    return ways
+
+
+@pytest.mark.parametrize("who,words", [(0, ["--person", "-1000,100"]), (1, ["--person", "cam2:{u},{v}"]), (None, [])], ids=["by place", "by pixel", "whom the views agree on"])
+def test_one_of_several_is_followed_through_all_views(tmp_path, who, words):
+    ways = crowd(tmp_path, np.random.default_rng(3))
+    write_calibration(tmp_path / "rig.json", cameras())
+    u, v = cameras()[1].project(ways[1][0].mean(0)).round(1)
+    paths = [tmp_path / f"cam{i}.mp4" for i in (1, 2, 3, 4)]
+    words = [w.format(u=u, v=v) for w in words]
+    assert main([str(w) for w in ["predict", *paths, "--calibration", tmp_path / "rig.json", "--keypoints", *(p.with_suffix(".json") for p in paths), "--skeleton", "h36m17", "--out", tmp_path / "out", *words]]) == 0
+    X = pd.read_parquet(tmp_path / "out" / "joints3d.parquet")[["x", "y", "z"]].to_numpy().reshape(-1, 17, 3)
+    off = [np.linalg.norm(X - w, axis=-1).max(1) for w in ways]
+    mine = int(np.nanmedian(off[0]) > np.nanmedian(off[1])) if who is None else who
+    assert np.nanmax(off[mine]) < 60 and np.isfinite(off[mine]).mean() > 0.95, (np.nanmax(off[mine]), np.isfinite(off[mine]).mean())
+    about = json.loads((tmp_path / "out" / "predictions.json").read_text())
+    assert about["box"]["how"] == "file, one of several followed" and ("--person" in about["box"]["assumption"]) == bool(words)
+
+
+def test_a_person_who_is_not_there_is_an_error_that_says_who_is(tmp_path, capsys):
+    crowd(tmp_path, np.random.default_rng(3)); write_calibration(tmp_path / "rig.json", cameras())
+    paths = [tmp_path / f"cam{i}.mp4" for i in (1, 2, 3, 4)]
+    assert main([str(w) for w in ["predict", *paths, "--calibration", tmp_path / "rig.json", "--keypoints", *(p.with_suffix(".json") for p in paths), "--skeleton", "h36m17", "--out", tmp_path / "out", "--person", "0,4000"]]) == 1
+    said = capsys.readouterr().err
+    assert "nobody is there" in said and "in the world at about" in said and not (tmp_path / "out").exists(), said
