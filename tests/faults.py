@@ -178,6 +178,14 @@ def no_permission(tmp):
     return said
 
 
+@fault("no right to write where a data set goes", r"store/annotations cannot be made \(Permission denied\): change the permissions", "nothing was begun")
+def no_permission_data(tmp):
+    (tmp / "cache").mkdir(); small_store(tmp / "store")                                # which imports what it needs, while it may
+    with nobody(tmp / "cache"): said = message(small_store, tmp / "cache" / "store")
+    assert not list((tmp / "cache").iterdir())
+    return said
+
+
 @fault("a crop video that is damaged", r"S1-Walking-1\.\w+\.mp4 .*prepare", "the rest of the data set can be read")
 def damaged_video(tmp):
     store = small_store(tmp / "store")
@@ -348,6 +356,7 @@ def check(name):
     "Make a fault happen in a folder of its own; what it says, without that folder's name. Raises AssertionError if it is not what it should be."
     f, see, left = FAULTS[name]
     with tempfile.TemporaryDirectory() as tmp:
+        Path(tmp).chmod(0o755)                                                        # `nobody` may look
         said = re.sub(r"/?\S*" + re.escape(Path(tmp).name), "…", f(Path(tmp)))
     assert re.search(see, said, re.S), f"{name}: says\n{said}\nand not {see}"
     return dict(fault=name, sees=said, left=left)

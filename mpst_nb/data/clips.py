@@ -95,7 +95,7 @@ def read_video(
 
 # %% ../../nbs/20_data.clips.ipynb #8e3fd575
 class StoreWriter:
-    "Writes a store, sequence by sequence, from one process or several; `close` makes it a store. Raises `MpstError` if the folder holds another recipe."
+    "Writes a store, sequence by sequence, from one process or several; `close` makes it a store. Raises `MpstError` if the folder holds another recipe, or cannot be made."
     def __init__(self,
         path,         # folder of the data set
         recipe: dict, # what the data set is made of and how: the same recipe gives the same annotations to the byte
@@ -111,7 +111,7 @@ class StoreWriter:
                 other = read_json(there)['recipe']
                 differ = sorted(k for k in {*self.recipe, *other} if other.get(k) != self.recipe.get(k))
                 raise MpstError(f"{self.path} holds another recipe ({', '.join(differ)} differ); remove that folder or choose another.")
-        for d in ('annotations', 'crops'): (self.path/d).mkdir(parents=True, exist_ok=True)
+        for d in ('annotations', 'crops'): make_folder(self.path/d)
         if not (self.path/'manifest.json').exists(): write_json(self.path/'recipe.json', dict(recipe=self.recipe, keys=list(keys), command=command))
 
     def finished(self,
