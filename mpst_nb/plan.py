@@ -114,8 +114,12 @@ def forecast(
     return 'how long, nobody has measured' if np.isnan(m) else f'about {m:.0f} minutes on {cores} cores' if m < 120 else f'about {m/60:.1f} hours on {cores} cores'
 
 # %% ../nbs/54_plan.ipynb #c5a1e001
-_MEMORY = dict(data=3000, train=3000, lift=2000, bench=3000, table=1500)  # MB in the profiles of the studio, measured: see nbs/71_scale
+_MEMORY = dict(data=3000, train=3000, lift=2000, bench=6000, table=1500)  # MB in the profiles of the studio
 _PAPER_MEMORY, _PAPER_MINUTES = 48_000, 24*60                             # of what works on Human3.6M: not measured
+
+def _image_memory(p):
+    "MB that all images of a studio take, decoded: 7 subjects, 15 actions, four views, crops a quarter larger than the detector's."
+    return 7*15*p.studio['trials']*p.studio['frames']*4*(1.25*p.studio['size'])**2*3/1e6
 
 def step_resources(
     step: Step,      # a step
@@ -126,7 +130,8 @@ def step_resources(
     if gpus is not None and gpus < 0: raise MpstError(f"gpus={gpus} should be 0 or more.")
     big = profile(step.params['profile']).source == 'h36m' and not step.drawn and step.notebook != 'bench'
     minutes = _PAPER_MINUTES if np.isnan(step.seconds) else max(10, step.seconds/60*4)   # four times as long as expected: other cores are slower
-    asked = dict(mem_mb=(_PAPER_MEMORY if big else _MEMORY.get(step.notebook, _MEMORY['table']))*attempt, runtime=int(np.ceil(minutes))*attempt)
+    memory = _PAPER_MEMORY if big else _MEMORY.get(step.notebook, _MEMORY['table'])+(2*_image_memory(profile(step.params['profile'])) if step.notebook == 'train' else 0)
+    asked = dict(mem_mb=int(np.ceil(memory))*attempt, runtime=int(np.ceil(minutes))*attempt)
     gpus = int(big) if gpus is None else gpus
     return asked | (dict(gpu=gpus) if gpus and step.notebook in ('train', 'lift', 'bench') else {})
 

@@ -90,20 +90,26 @@ def disturb(folder, going, events):
     lost = None
     while going.poll() is None:
         time.sleep(1)
-        kept = bool(list((folder / "runs").glob("quick/train/*/last*.pt")))
+        since = events["cancelled"]["at"] + 2 if "cancelled" in events else 0
+        kept = [f.parent.name for f in (folder / "runs").glob("quick/train/*/*last*.pt") if f.stat().st_mtime > since]   # trainings that have left a state to go on from; what was cancelled has not again
         trains = [j for j in jobs_now() if "train" in j[2]]
-        if kept and trains and "cancelled" not in events:
+        if kept and len(trains) == 1 and "cancelled" not in events:
             job, node, what = trains[0]
             subprocess.run(["scancel", str(job)], check=True)
-            events["cancelled"] = dict(job=job, step=what); say(f"cancelled job {job} ({what}) on {node}")
+            events["cancelled"] = dict(job=job, step=what, had_kept=kept, at=time.time()); say(f"cancelled job {job} ({what}) on {node}")
         elif "cancelled" in events and "lost" not in events and kept and (trains := [j for j in trains if j[0] > events["cancelled"]["job"]]):
             job, node, what = trains[0]
             victims = [j for j in jobs_now() if j[1] == node]
             slurm("lose", folder / "slurm", node); lost = time.time()
-            events["lost"] = dict(node=node, jobs=[j[0] for j in victims], steps=[j[2] for j in victims]); say(f"lost {node} with {len(victims)} job(s): {', '.join(j[2] for j in victims)}")
+            events["lost"] = dict(node=node, jobs=[j[0] for j in victims], steps=[j[2] for j in victims], had_kept=kept); say(f"lost {node} with {len(victims)} job(s): {', '.join(j[2] for j in victims)}")
         elif "lost" in events and "back" not in events["lost"] and not ask("squeue", "-h", "-t", "RUNNING", "-w", events["lost"]["node"]):
             events["lost"]["noticed_after_seconds"] = round(time.time() - lost)
             slurm("back", folder / "slurm", events["lost"]["node"]); events["lost"]["back"] = True; say(f"{events['lost']['node']} is back, after {time.time()-lost:.0f} s")
+
+
+def out_of_memory(folder):
+    "Jobs that Slurm ended because they held more than they had asked for."
+    return sorted({int(j) for f in (folder / "slurm").glob("slurmd-*.log") for j in re.findall(r"StepId=(\d+)\S* exceeded memory limit", f.read_text())})
 
 
 def job_rows(folder):
@@ -135,7 +141,7 @@ def main():
     os.environ["SLURM_CONF"] = env["SLURM_CONF"]
     events, times = {}, {}
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))
-    slurm("start", folder / "slurm", a.nodes, a.cores, 8000)
+    slurm("start", folder / "slurm", a.nodes, a.cores, 16000)
     going = None
     try:
         begun = time.time()
@@ -158,7 +164,7 @@ def main():
     compared, differ = compare(a.against or folder / "plain", folder / "runs")
     states = {s: sum(r["state"] == s for r in rows) for s in sorted({r["state"] for r in rows})}
     record = dict(graph="quick" if a.whole else "tiny quick", steps=ours["steps"], failed=ours["failed"], nodes=a.nodes, cores_a_node=a.cores, jobs=len({r["job"] for r in rows}), ends=states,
-        events=events, restarted=states.get("NODE_FAIL", 0) + states.get("CANCELLED", 0), seconds=times, seconds_of_jobs=round(sum(r["seconds"] for r in rows)),
+        events=events, out_of_memory=len(out_of_memory(folder)), ended_early=sum(n for s, n in states.items() if s != "COMPLETED"), seconds=times, seconds_of_jobs=round(sum(r["seconds"] for r in rows)),
         compared=compared, differ=differ, git=ours["git"], host=ours["host"], when=f"{datetime.now(timezone.utc):%Y-%m-%dT%H:%MZ}",
         versions=dict(slurm=ask("sinfo", "-V")[0] if ask("sinfo", "-V") else "", snakemake=version("snakemake"), executor=version("snakemake-executor-plugin-slurm"), python=platform.python_version()))
     print(json.dumps(record, indent=1))
