@@ -56,8 +56,9 @@ def _claims(a):
     print_claims(a.profile)
 
 def _verify(a):
-    from mpst_nb.verify import verify_profile, verify_run
-    fine = verify_profile(a.profile, a.data) if not a.runs else True
+    from mpst_nb.verify import verify_profile, verify_report, verify_run
+    whole = verify_report if a.report else verify_profile
+    fine = whole(a.profile, a.data) if a.report or not a.runs else True
     for path in a.runs:
         t = verify_run(path, a.data); fine &= bool(t.equal.all())
         print(f'{path}\n{t.to_string(index=False) if len(t) else "nothing could be computed again"}')
@@ -194,6 +195,7 @@ def parser() -> argparse.ArgumentParser:
     command('claims', _claims, 'print the claims table')
     c = command('verify', _verify, 'compute the figures of records again from their rows and joints')
     c.add_argument('runs', nargs='*', help='folders of runs (default: all that the report of the profile reads, and its claims)')
+    c.add_argument('--report', action='store_true', help="every cell of the profile's report, and its claims")
     c.add_argument('--data', action='append', default=[], help="folder of a data set, where it is not the profile's own; may be given several times")
     command('keep', _keep, 'copy the finished runs of a profile to data/results, small')
     command('sample', _sample, 'fetch the real four-camera recording (51 MB)', prof=False)

@@ -12,7 +12,7 @@ __all__ = ['PAPER_TABLES', 'ACTIONS_SHORT', 'PARAMETER_DEFAULTS', 'METHODS', 'SO
            'decide_claims', 'claims_metrics', 'claims_table', 'claims_markdown', 'print_claims', 'save_figure', 'sheet',
            'draw_arrow', 'draw_box', 'figure_actions', 'figure_lifting', 'figure_frames', 'figure_curves',
            'figure_claims', 'figure_relations', 'figure_keep', 'figure_views', 'figure_frames_at_test', 'figure_joints',
-           'figure_images', 'save_ablations', 'report_html', 'write_report']
+           'figure_images', 'save_ablations', 'report_tables', 'report_html', 'write_report']
 
 # %% ../nbs/52_report.ipynb #d9cc4dca
 import base64, json, math, os, shlex, textwrap
@@ -28,7 +28,7 @@ import pandas as pd
 from fastcore.basics import patch
 from scipy import stats
 
-from .core import (MpstError, Run, RunRecord, atomic_path, choose, code_version, folder, host, profile as get_profile, read_json,
+from .core import (MpstError, Run, RunRecord, atomic_path, choose, code_version, folder, host, profile as get_profile, project_root, read_json,
                           run_folder, write_json)
 from .skeleton import JOINTS
 
@@ -1401,6 +1401,12 @@ def _banners(runs):
     return said
 
 # %% ../nbs/52_report.ipynb #8e9a764f
+def _place(path):
+    "Where a record lies: from the project's root, or from the folder of all runs where that is elsewhere."
+    for top in (project_root(), folder('runs').parent, folder('data').parent):
+        if Path(path).resolve().is_relative_to(top.resolve()): return Path(path).resolve().relative_to(top.resolve()).as_posix()
+    return Path(path).name
+
 def _run_rows(runs):
     "A row for each run: how it was made, on what, where and when."
     def row(r):
@@ -1408,6 +1414,7 @@ def _run_rows(runs):
         params = {k: v for k, v in r.params.items() if k not in ('profile', 'device') and v is not None and v != ''}
         return dict(name=runs.name(r), notebook=r.record['notebook'], make=command(r.record['notebook'], runs.profile, **params),
             protocol=r.record.get('protocol') or '–', data=f"{d.get('name') or d.get('source', '–')} {str(d.get('hash') or '')[:12]}", git=r.record.get('git'),
+            record=_place(r.path), seed=r.record.get('seed'), versions=', '.join(f'{k} {v}' for k, v in (r.record.get('versions') or {}).items()),
             machine=_machine(r.record), started=str(r.record.get('started'))[:16].replace('T', ' '), seconds=r.record.get('seconds'))
     return [row(r) for r in runs.all]
 
@@ -1417,12 +1424,18 @@ _CONTENTS = (('claims', 'Claims'), ('table1', 'Table I'), ('table2_mpjpe', 'Tabl
 _CHARTS = dict(table1='table1', table2='table2_p_mpjpe', table3='table3', ablations='ablations')
 
 # %% ../nbs/52_report.ipynb #0e2c6385
+def report_tables(
+    runs: Runs, # of one profile
+) -> list:
+    "The tables of the page, in its order. Raises `MpstError` as they do."
+    return [table1(runs), table2(runs), table2(runs, 'P-MPJPE'), table3(runs), table_ablations(runs), table_views(runs), table_cost(runs)]
+
 def report_html(
     runs: Runs, # of one profile
 ) -> str:
     "The whole page as text."
     claims = decide_claims(runs)
-    tables = [table1(runs), table2(runs), table2(runs, 'P-MPJPE'), table3(runs), table_ablations(runs), table_views(runs), table_cost(runs)]
+    tables = report_tables(runs)
     charts = {table: _collect(runs, notebook, '')['figures'] for notebook, table in _CHARTS.items()}
     figures = [_collect(runs, n, t) for n, t in (*_FIGURES.items(), ('bench', 'Cost: forward time, operations and memory'))]
     versions = next((list(r.record['versions'].items()) for r in reversed(runs.all) if r.record.get('versions')), [])
