@@ -110,7 +110,7 @@ class Follower:
     @property
     def outcome(self):
         "what came of it, for the user"
-        crowd = f' In {self.others} of its looks somebody else was there too.' if self.others else ''
+        crowd = f' In {self.others} of its looks some view showed more than one.' if self.others else ''
         return f'The finder looked {self.looks} times and found the person {self.hits} times; the person was lost {self.lost} times.{crowd}'
 
     def _find(self, t, images):

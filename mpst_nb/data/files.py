@@ -70,22 +70,25 @@ def _table(file, columns, shape):
 # %% ../../nbs/28_data.files.ipynb #df041993
 def read_results(
     folder, # of a prediction
+    lifted=False, # the lifter's 3D joints, of a prediction that has both
 ) -> Recording:
     "The joints of a prediction, all of them. Raises `MpstError` that names the file for a folder that holds none, and files that are damaged or do not go together."
     folder = Path(folder); head = _head(folder)
-    try: return _results(folder, head)
+    try: return _results(folder, head, lifted)
     except (TypeError, KeyError, ValueError, IndexError, AttributeError, OverflowError) as e: raise MpstError(f"{folder/'predictions.json'} says what no prediction does ({type(e).__name__}: {e}): predict again.") from e
 
-def _results(folder, head):
+def _results(folder, head, lifted=False):
     "The joints of a folder whose predictions.json begins with `head`."
     if any(k not in head for k in ('frames', 'fps', 'joints', 'space', 'videos')) or tuple(head['joints']) != JOINTS:
         raise MpstError(f"{folder/'predictions.json'} is not of a prediction of our {len(JOINTS)} joints: give the folder that `mpst predict --out` wrote.")
     n, v = head['frames'], head['videos']; X = residual = views = None
     xy = _table(folder/'joints2d.parquet', ['x', 'y'], (n, len(v), len(JOINTS)))
-    if (folder/'joints3d.parquet').is_file():
-        a = _table(folder/'joints3d.parquet', ['x', 'y', 'z', 'residual_px', 'views'], (n, len(JOINTS)))
+    solid = folder/f"{'lifted' if lifted else 'joints'}3d.parquet"
+    if lifted and not solid.is_file(): raise MpstError(f'{folder} holds no lifted joints (lifted3d.parquet is missing): they are written where mpst predict has a calibration and a --lifter.')
+    if solid.is_file():
+        a = _table(solid, ['x', 'y', 'z', 'residual_px', 'views'], (n, len(JOINTS)))
         X, residual, views = a[..., :3], a[..., 3], a[..., 4].astype(int)
-    return Recording(JOINTS, head['fps'], X, xy, residual, views, head['space'] or 'world', *(tuple(i[k] for i in v) for k in ('camera', 'file')), tuple(tuple(i['size']) for i in v))
+    return Recording(JOINTS, head['fps'], X, xy, residual, views, 'camera' if lifted else head['space'] or 'world', *(tuple(i[k] for i in v) for k in ('camera', 'file')), tuple(tuple(i['size']) for i in v))
 
 # %% ../../nbs/28_data.files.ipynb #0fd937cd
 _TURNS = dict(  # space -> axes of a file -> (3, 3): our axes to the file's
@@ -127,7 +130,7 @@ def write_trc(
     X, n, rate = turned(_solid(rec, path), axes), len(rec.joints), f'{rec.fps:.9g}'
     name = lambda i: ''.join(f'{m}\t\t\t' for m in marker_names(rec.joints)) if i is None else ''.join(f'{c}{k+1}\t' for k in range(n) for c in 'XYZ')
     with atomic_path(path) as tmp, open(tmp, 'w', newline='\n') as f:
-        f.write(f'PathFileType\t4\t(X/Y/Z)\t{Path(path).name}\n'+'\t'.join(_TRC)+'\n'+'\t'.join(map(str, (rate, rate, len(X), n, 'mm', rate, 1, len(X))))+'\n')
+        f.write(f'PathFileType\t4\t(X/Y/Z)\t{Path(path).name} ({_SAYS[rec.space][axes]}; root {_ROOT[rec.space]})\n'+'\t'.join(_TRC)+'\n'+'\t'.join(map(str, (rate, rate, len(X), n, 'mm', rate, 1, len(X))))+'\n')
         f.write(f'Frame#\tTime\t{name(None)}\n\t\t{name(0)}\n\n')
         for i, x in enumerate(X):
             f.write(f'{i+1}\t{i/rec.fps:.6f}\t'+''.join(f'{v[0]:.4f}\t{v[1]:.4f}\t{v[2]:.4f}\t' if v[0] == v[0] else '\t\t\t' for v in x.tolist())+'\n')
@@ -363,16 +366,17 @@ def write_files(
     axes=None,           # of 3D joints: 'z up', 'y up'; None: as each format has it
     skeleton: str = 'h36m17', # of the joints
     rule: str = 'exact', # of the conversion to that skeleton
+    lifted=False,        # the lifter's 3D joints, of a prediction that has both
 ) -> list:
     "Write a prediction's joints for other programs; returns the paths. Raises `MpstError` for formats, axes, a skeleton or a folder that are not known, and for what a format cannot hold."
-    names, rec = check_formats(formats), read_results(folder)
+    names, rec = check_formats(formats), read_results(folder, lifted)
     check_formats(names, rec.joints3d is not None); rec = in_skeleton(rec, skeleton, rule)
     axes = axes and choose(axes.replace('-', ' '), ['z up', 'y up'], 'axes')
     if 'c3d' in names: _c3d_fits(rec)
     out = Path(out or folder); paths = []
     if out.is_file(): raise MpstError(f'--out {out} is a file; name a folder.')
     for f in names:
-        file, write, usual, _ = FORMATS[f]; a = axes or usual
+        file, write, usual, needs = FORMATS[f]; a = axes or usual; file = file.replace('joints', 'lifted', 1) if lifted and needs != '2D' else file
         path = out/file.format('' if skeleton == 'h36m17' else f'.{skeleton}', axes=(a or '').replace(' ', '-'))
         write(path, rec, a); paths.append(path)
     return paths
