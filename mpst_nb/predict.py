@@ -194,7 +194,7 @@ class JointsWriter:
     def __init__(self,
         path,            # folder
         names: list,     # the views' names
-        group: int = 128, # frames in a row group
+        group: int = 1024, # frames in a row group: what the writer notes of each stays in memory to the end
         about: dict = {}, # file -> dict of its units, axes and root, which its schema keeps
     ): self.path, self.names, self.group, self.about, self.held, self.files = Path(path), names, group, about, {}, {}
 
@@ -266,7 +266,7 @@ def read_joints(
     "Yields (first frame, values): (n, v, j, 2) or (n, j, 5: x, y, z, residual, views), NaN where there is none."
     columns = ['x', 'y'] if what == 'joints2d' else ['x', 'y', 'z', 'residual_px', 'views']
     name, per, first = Path(path)/f'{what}.parquet', len(JOINTS), 0
-    if what == 'joints2d': per = len(pq.read_table(name, columns=['camera'], filters=[('frame', '=', 0)]))   # rows of a frame: views x joints
+    if what == 'joints2d': per = int((pq.ParquetFile(name).read_row_group(0, ['frame'])['frame'].to_numpy() == 0).sum())   # rows of a frame: views x joints
     file = pq.ParquetFile(name)
     for batch in file.iter_batches(group*per, columns=columns):
         a = np.stack([batch[c].to_numpy(zero_copy_only=False).astype(np.float64) for c in columns], -1)
