@@ -200,7 +200,7 @@ def _over_all(loss, weight, world):
     sums = torch.stack([loss.detach().double()*weight, weight.double()])
     torch.distributed.all_reduce(sums)
     n = sums[1].clamp_min(1)
-    return (sums[0]/n).float(), loss*(weight*world/n).float()
+    return (sums[0]/n).to(loss.dtype), loss*(weight*world/n).to(loss.dtype)
 
 def _share(draw, rank, world):
     "The sampler of one process of several: its rows, and under `share` which they are. Raises `MpstError` for fewer clips than processes."

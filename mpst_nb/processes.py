@@ -88,7 +88,7 @@ def _batch_norm(self, x):
     "forward of a batch norm in training, over the batch of all processes"
     if not self.training: return type(self).forward(self, x)
     over, per = [d for d in range(x.ndim) if d != 1], lambda a: a.view(1, -1, *[1]*(x.ndim-2))
-    x32 = x.float()
+    x32 = x if x.dtype == torch.float64 else x.float()
     sums = _Summed.apply(torch.cat([x32.sum(over), x32.new_tensor([x.numel()/x.shape[1]])]))
     n = sums[-1].detach(); mean = sums[:-1]/n
     off = x32-per(mean); var = _Summed.apply((off**2).sum(over))/n
