@@ -1,13 +1,14 @@
 """The paper profile from a release to Table II, at the network's real sizes: the studio writes itself as Human3.6M's official release, `mpst prepare h36m` makes a
 store of it, ours takes one step on it, and PoseFormer one pass on ours. What no GPU and no licence let us run in full is at least walked."""
-import json
+import json, os, re, signal, subprocess, sys, time
 
 import numpy as np
 import pytest
 
 from mpst_nb.core import MpstError, RunRecord, run_notebook
 from mpst_nb.data.clips import open_store
-from mpst_nb.data.release import export_studio
+from mpst_nb.data.h36m import H36M_NAMES, write_metadata, write_poses
+from mpst_nb.data.release import export_studio, film, studio_poses
 from mpst_nb.data.studio import StudioConfig, Take
 
 STUDIO = StudioConfig(subjects=("S1", "S9"), actions=("Walking",), trials=1, frames=4, fps=50., size=224)
@@ -84,3 +85,60 @@ def test_the_paper_profile_trains_and_lifts(prepared):
 
     table = RunRecord(run_notebook("table2", dict(profile="paper"))).metrics["mpjpe"]      # Table II is made from such records; its rows are runs at the paper's own settings, so that this short one is none
     assert table["name"] == "table2_mpjpe" and "MPJPE (mm)" in table["title"]
+
+
+@pytest.fixture(scope="module")
+def grey(tmp_path_factory):
+    "A release whose pictures are grey: four sequences of 24 frames, which cost no drawing."
+    path, config = tmp_path_factory.mktemp("grey") / "release", StudioConfig(subjects=("S1", "S9"), actions=("Walking",), trials=2, frames=24)
+    for s in (poses := list(studio_poses(config))):
+        write_poses(s, path)
+        for c in s.cameras:
+            with film(path / s.subject / "Videos" / f"{H36M_NAMES[s.subject][s.action, s.trial]}.{c.name}.mp4", c.size) as put:
+                for t in range(24): put(np.full((c.size[1], c.size[0], 3), 60 + 4 * t, np.uint8))
+    write_metadata(path / "metadata.xml", {s.subject: s.cameras for s in poses})
+    return path
+
+
+def prepare_and_strike(grey, out, strike):
+    "`mpst prepare h36m` in a process group of its own; `strike(group)` is called until it says that it has struck. Exit code and what was said."
+    with open(f"{out}.txt", "w+") as said:
+        run = subprocess.Popen([sys.executable, "-m", "mpst_nb.cli", "prepare", "h36m", str(grey), "--out", str(out), "--workers", "2"], stdout=said, stderr=said, start_new_session=True)
+        struck = False
+        while run.poll() is None: struck = struck or strike(run.pid); time.sleep(.02)
+        said.seek(0)
+        return run.returncode, said.read()
+
+
+def finished(out): return sorted(f.stem for f in (out / "annotations").glob("*.npz") if f.name[0] != ".")
+
+
+def test_a_killed_preparation_goes_on(grey, tmp_path, capsys):
+    from mpst_nb.cli import main
+    def prepared(out): assert main(["prepare", "h36m", str(grey), "--out", str(out), "--workers", "1"]) == 0; return open_store(out), capsys.readouterr()
+    whole, said = prepared(tmp_path / "whole"); assert "384 crops" in said.out and "h36m: 4 sequences on 1 core" in said.err
+    assert re.findall(r"\d+/384 \[[\d:]+<[\d:]+, ", said.err), said.err                                       # the bar says how long it will take
+    def strike(pid):
+        if not finished(tmp_path / "killed"): return False
+        os.killpg(pid, signal.SIGKILL); return True
+    code, _ = prepare_and_strike(grey, tmp_path / "killed", strike); assert code == -signal.SIGKILL
+    there = finished(tmp_path / "killed"); stamp = lambda k: (tmp_path / "killed/annotations" / f"{k}.npz").stat().st_mtime_ns; before = [stamp(k) for k in there]; assert 1 <= len(there) < 4
+    with pytest.raises(MpstError, match=f"half prepared .{len(there)} sequences are there; of 4 it lacks {4 - len(there)}.*run `mpst prepare h36m"): open_store(tmp_path / "killed")
+    again, _ = prepared(tmp_path / "killed")
+    assert [stamp(k) for k in there] == before and whole.hash == again.hash and whole.keys() == again.keys()     # what was there is not made again
+    for k in whole.keys(): assert (whole.crops(k) == again.crops(k)).all()
+    assert sorted(f.name for f in whole.path.rglob("*")) == sorted(f.name for f in again.path.rglob("*"))      # and nothing is left lying about
+
+
+def children(pid): return [int(c) for t in os.listdir(f"/proc/{pid}/task") for c in open(f"/proc/{pid}/task/{t}/children").read().split()]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks for workers in /proc")
+def test_a_killed_worker_is_told(grey, tmp_path):
+    "A pool of processes would wait for ever for what a killed one was doing."
+    def strike(pid):
+        workers = [w for c in children(pid) for w in children(c)]                                               # of the server that makes them
+        if len(workers) < 2 or not (tmp_path / "store").exists(): return False
+        os.kill(workers[0], signal.SIGKILL); return True
+    code, said = prepare_and_strike(grey, tmp_path / "store", strike)
+    assert code == 1 and "a process was killed" in said and "Run the same again" in said, said
