@@ -205,6 +205,11 @@ def _in_joints(paths, tables, skeleton):
     return known
 
 # %% ../nbs/46_people.ipynb #6dd5aa51
+def _told(path):
+    "What `_read` makes of a file; what its words are too odd for is raised as `MpstError` that names it."
+    try: return _read(path)
+    except (TypeError, ValueError, KeyError, AttributeError, IndexError, OverflowError, csv.Error) as e: raise _refuse(path, '', f'it is damaged ({type(e).__name__}: {e})', 'write it again') from e
+
 def read_people(
     paths,         # a file of all cameras, or one a camera; folders for OpenPose
     names: list,   # the views' names, in order
@@ -212,7 +217,7 @@ def read_people(
 ) -> People:
     "Who somebody else's detector found. Raises `MpstError` that names the file and entry for what cannot be, another camera than the views', and a view of which nothing is said."
     paths = [Path(p) for p in ([paths] if isinstance(paths, (str, Path)) else paths)]
-    tables = [_read(p) for p in paths]; known = _in_joints(paths, tables, skeleton); found = [{} for _ in names]
+    tables = [_told(p) for p in paths]; known = _in_joints(paths, tables, skeleton); found = [{} for _ in names]
     whose = _cameras_of_files(paths, names, [t for t, _ in tables])
     for path, (rows, _), own in zip(paths, tables, whose):
         for camera, frame, people in rows:

@@ -96,13 +96,24 @@ def _describe(run):
 
 # %% ../nbs/52_report.ipynb #a1598acc
 _NEEDED = dict(notebook=str, parameters=dict, metrics=dict, started=str)
+_KINDS = dict(data=dict, host=dict, versions=dict, config=dict, curve=list, figures=list)   # these may be missing, but not of another kind
+_NESTED = dict(overhead=dict, saving=dict, inference=dict, training=dict, per_action=dict, per_joint=dict, views=dict, frames_at_test=dict, keep_at_test=dict, epoch_times=dict, triangulated=dict, cropping=list)
+
+def _record_fault(record):
+    "What no record of ours says, in a few words; '' for a good one. A figure lies in the run's own folder: a name that leads out of it would put any file of this machine into the page."
+    if not isinstance(record, dict): return 'it is no table'
+    wrong = [k for k, kind in _NEEDED.items() if not isinstance(record.get(k), kind)]
+    wrong += [k for held, kinds in ((record, _KINDS), (record.get('metrics'), _NESTED)) if isinstance(held, dict) for k, kind in kinds.items() if held.get(k) is not None and not isinstance(held[k], kind)]
+    if wrong: return f"{', '.join(wrong)} is missing or of another kind"
+    if isinstance(record.get('seed'), (dict, list)) or any(isinstance(v, dict) for v in record['parameters'].values()): return 'a parameter is a table'
+    plain = lambda f: isinstance(f, dict) and isinstance(f.get('file'), str) and Path(f['file']).name == f['file'] and '\\' not in f['file']
+    return '' if all(map(plain, record.get('figures') or [])) else "a figure's file is no plain name in the run's folder"
 
 def _read_run(path):
     "A finished run with its rows (`table`) and configuration in hand; raises `MpstError` that names the file which cannot be read."
     if not (path/'result.json').exists(): raise MpstError('not finished: no result.json')
     run, rows = RunRecord(path), path/'rows.parquet'
-    wrong = [k for k, kind in _NEEDED.items() if not isinstance(run.record, dict) or not isinstance(run.record.get(k), kind)]
-    if wrong: raise MpstError(f"{path/'result.json'} is no run record: {', '.join(wrong)} is missing or of another kind; run it again.")
+    if wrong := _record_fault(run.record): raise MpstError(f"{path/'result.json'} is no run record: {wrong}; run it again.")
     try: run.table = pd.read_parquet(rows) if rows.exists() else pd.DataFrame(columns=['key', 'action'])
     except Exception as e: raise MpstError(f"{rows} cannot be read ({type(e).__name__}: {e}); delete the folder and run it again.") from None
     _config(run)
@@ -1424,17 +1435,25 @@ _CONTENTS = (('claims', 'Claims'), ('table1', 'Table I'), ('table2_mpjpe', 'Tabl
 _CHARTS = dict(table1='table1', table2='table2_p_mpjpe', table3='table3', ablations='ablations')
 
 # %% ../nbs/52_report.ipynb #0e2c6385
+def _laid_out(make, runs):
+    "`make(runs)`; what records make of it that hold no numbers where numbers belong is raised as `MpstError`, from the error itself."
+    try: return make(runs)
+    except (TypeError, KeyError, ValueError, AttributeError, IndexError, ZeroDivisionError, OverflowError) as e:
+        raise MpstError(f"the records of {runs.profile} cannot be laid out ({type(e).__name__}: {e}): one of them is damaged, or of another version. Move the newest away, or run it again.") from e
+
 def report_tables(
     runs: Runs, # of one profile
 ) -> list:
-    "The tables of the page, in its order. Raises `MpstError` as they do."
-    return [table1(runs), table2(runs), table2(runs, 'P-MPJPE'), table3(runs), table_ablations(runs), table_views(runs), table_cost(runs)]
+    "The tables of the page, in its order. Raises `MpstError` for records that no table can be made of."
+    return _laid_out(_tables, runs)
+
+def _tables(runs): return [table1(runs), table2(runs), table2(runs, 'P-MPJPE'), table3(runs), table_ablations(runs), table_views(runs), table_cost(runs)]
 
 def report_html(
     runs: Runs, # of one profile
 ) -> str:
     "The whole page as text."
-    claims = decide_claims(runs)
+    claims = _laid_out(decide_claims, runs)
     tables = report_tables(runs)
     charts = {table: _collect(runs, notebook, '')['figures'] for notebook, table in _CHARTS.items()}
     figures = [_collect(runs, n, t) for n, t in (*_FIGURES.items(), ('bench', 'Cost: forward time, operations and memory'))]

@@ -242,7 +242,7 @@ def _read_records(what):
         os.environ.update(MPST_RUNS=str(d / "runs"), MPST_DATA=str(d / "data"))
         try:
             runs = report.Runs("quick")
-            if what == "tables": return [report.table1(runs), report.table2(runs), report.table3(runs), report.table_cost(runs), report.claims_markdown(report.claims_metrics(report.decide_claims(runs), runs))]
+            if what == "tables": return report.report_tables(runs), report._laid_out(report.decide_claims, runs)
             return runs
         finally:
             for k in ("MPST_RUNS", "MPST_DATA"): os.environ.pop(k)

@@ -253,6 +253,7 @@ def sequence(self: Store,
         try:
             d = load_npz(file); cameras = tuple(Camera.from_dict(c) for c in json.loads(str(d.pop('cameras'))))
             d.setdefault('present', np.ones(d['joints2d'].shape[:2], bool))
+            if any(not isinstance(c.name, str) or set(c.name) & set('/\\\0') for c in cameras): raise ValueError('a camera has no plain name')   # its crops' file is named after it
             self._sequences[key] = Sequence(key=key, cameras=cameras, fps=float(d.pop('fps')), **d)
         except (MpstError, ValueError, TypeError, KeyError, AttributeError, IndexError, OverflowError, RecursionError) as e:
             raise MpstError(f"{file} cannot be read ({type(e).__name__}: {e}); remove the data set {self.path} and prepare it again.") from e
