@@ -461,7 +461,7 @@ def table(trials, seconds):
     for name in dict.fromkeys(t["kind"] for t in trials):
         of = [t for t in trials if t["kind"] == name]
         how = [h for t in of for h in t["how"]]
-        rows.append(dict(kind=name, seconds=round(seconds[name], 1), times=len(how), how={h: how.count(h) for h in sorted(set(how))}, survived=sum(t["times"] for t in of if not t["faults"]),
+        rows.append(dict(kind=name, seconds=round(seconds.get(name, 0.), 1), times=len(how), how={h: how.count(h) for h in sorted(set(how))}, survived=sum(t["times"] for t in of if not t["faults"]),
                          lost=sum(max(1, t["times"]) for t in of if t["faults"]), differed=sorted({f[:300] for t in of for f in t["faults"]}), said=sorted({w[:300] for t in of for w in t["said"]})[:3]))
     return rows
 
@@ -501,10 +501,14 @@ def main():
         for name, due in (shares([k for k in a.kinds if hurt == "kill" or k != "the graph"], n) if n else {}).items():
             number = 0
             while (left := due - sum(t["times"] for t in trials if t["kind"] == name)) > 0 and number < 4 * due:
-                t = harness.trial(name, number, min(left, KINDS[name].chain), rng, hurt); trials.append(t); number += 1
+                try: t = harness.trial(name, number, min(left, KINDS[name].chain), rng, hurt)
+                except RuntimeError as e: t = dict(kind=name, hurt=hurt, times=0, how=[], faults=[str(e)[-600:]], said=[])   # undisturbed, it fails or is not the same twice
+                trials.append(t); number += 1
                 print(f"{time.monotonic() - began:6.0f} s  {name}: {t['times']} {hurt} {', '.join(t['how'])}{' LOST ' + '; '.join(t['faults'])[:1000] if t['faults'] else ''}", flush=True)
-        if trials: out[hurt] = table(trials, {k: s for k, (_, s) in harness.references.items()}); show(out[hurt], dict(kill="kills", disk="full")[hurt])
-    if a.record: keep(a, out, (time.monotonic() - began) / 60)
+                if t["faults"] and not t["times"]: break
+            out[hurt] = table(trials, {k: s for k, (_, s) in harness.references.items()})
+            if a.record: keep(a, out, (time.monotonic() - began) / 60)                 # after each kind: this one may be killed too
+        if trials: show(out[hurt], dict(kill="kills", disk="full")[hurt])
     lost = sum(r["lost"] for rows in out.values() for r in rows)
     if not lost and not a.work: shutil.rmtree(work)
     elif lost: print(f"what was lost is in {work}")
