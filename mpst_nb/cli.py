@@ -233,7 +233,13 @@ def _words(words):
     except (click.ClickException, click.exceptions.Exit, SystemExit): return None
 
 def _parameters(options):
-    "The parameters that papermill would inject, in its order."
+    "The parameters that papermill would inject, in its order. Raises `MpstError` for a text or file that holds none."
+    import yaml
+    try: return _injected_by(options)
+    except (yaml.YAMLError, ValueError, TypeError, AttributeError, OSError, RecursionError) as e: raise MpstError(f"the parameters cannot be read ({type(e).__name__}: {e}): give NAME: VALUE, a line each, as YAML.") from e
+
+def _injected_by(options):
+    "What `_parameters` gives, of texts and files that are in order."
     import base64, yaml
     from papermill.cli import _resolve_type
     from papermill.iorw import NoDatesSafeLoader, read_yaml_file
