@@ -103,7 +103,8 @@ def _record_fault(record):
     "What no record of ours says, in a few words; '' for a good one. A figure lies in the run's own folder: a name that leads out of it would put any file of this machine into the page."
     if not isinstance(record, dict): return 'it is no table'
     wrong = [k for k, kind in _NEEDED.items() if not isinstance(record.get(k), kind)]
-    wrong += [k for held, kinds in ((record, _KINDS), (record.get('metrics'), _NESTED)) if isinstance(held, dict) for k, kind in kinds.items() if held.get(k) is not None and not isinstance(held[k], kind)]
+    ours = record.get('notebook') in ('train', 'lift', 'bench')          # what tables read; other notebooks use words as they like
+    wrong += [k for held, kinds in ((record, _KINDS), (record.get('metrics') if ours else None, _NESTED)) if isinstance(held, dict) for k, kind in kinds.items() if held.get(k) is not None and not isinstance(held[k], kind)]
     if wrong: return f"{', '.join(wrong)} is missing or of another kind"
     if isinstance(record.get('seed'), (dict, list)) or any(isinstance(v, dict) for v in record['parameters'].values()): return 'a parameter is a table'
     plain = lambda f: isinstance(f, dict) and isinstance(f.get('file'), str) and Path(f['file']).name == f['file'] and '\\' not in f['file']
