@@ -407,6 +407,7 @@ def record_hash(
     "16 digits of the sha256 of a record."
     return hashlib.sha256(Path(path).read_bytes()).hexdigest()[:16]
 
+# %% ../nbs/00_core.ipynb #bcfd4f53
 class Run:
     "The record of one run: `with Run('train', vars(p)) as run: ...; run.save(metrics)`. A finished run that is run again is unfinished from `begin` until it is saved."
     def __init__(self,

@@ -193,6 +193,7 @@ def step_log(
     "Where a step's output goes."
     return folder('runs')/step.params['profile']/'log'/(step.name.replace(' ', ',').replace('/', '_')+'.txt')
 
+# %% ../nbs/54_plan.ipynb #d9a4f29c
 def reproduce(
     name: str = 'quick',  # the profile
     cores: int = 2,       # cores to use
