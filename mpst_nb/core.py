@@ -456,18 +456,20 @@ class Run:
         number = max((_number(f) for f in files if f.parent.parent.name == self.notebook), default=0)
         return {f.parent.relative_to(at).as_posix(): record_hash(f) for f in sorted(files)}, number+1
 
-    def _write(self, metrics, rows, predictions, curve, data, protocol, more):
-        (self.folder/'result.json').unlink(missing_ok=True)
-        if rows is not None:
-            with atomic_path(self.folder/'rows.parquet') as tmp: rows.to_parquet(tmp, index=False)
-        if predictions is not None:
-            with atomic_path(self.folder/'predictions.npz') as tmp: np.savez_compressed(tmp, **predictions)
-        read, number = self._others()
-        if data is None: more = dict(read=read) | more     # measured on no data set: made of other records, and out of date when they are others
-        write_json(self.folder/'result.json', dict(
-            notebook=self.notebook, profile=self.params['profile'], parameters=self.params, metrics=metrics, protocol=protocol,
-            seed=self.params.get('seed'), data=data, curve=curve, git=code_version(), versions=versions(), host=host() | (dict(processes=process()[1]) if process()[1] > 1 else {}),
-            number=number, started=self.started.isoformat(timespec='seconds'), seconds=round(time.perf_counter()-self.clock, 2), **more))
+# %% ../nbs/00_core.ipynb #bcfd4f54
+@patch
+def _write(self: Run, metrics, rows, predictions, curve, data, protocol, more):
+    (self.folder/'result.json').unlink(missing_ok=True)
+    if rows is not None:
+        with atomic_path(self.folder/'rows.parquet') as tmp: rows.to_parquet(tmp, index=False)
+    if predictions is not None:
+        with atomic_path(self.folder/'predictions.npz') as tmp: np.savez_compressed(tmp, **predictions)
+    read, number = self._others()
+    if data is None: more = dict(read=read) | more     # measured on no data set: made of other records, and out of date when they are others
+    write_json(self.folder/'result.json', dict(
+        notebook=self.notebook, profile=self.params['profile'], parameters=self.params, metrics=metrics, protocol=protocol,
+        seed=self.params.get('seed'), data=data, curve=curve, git=code_version(), versions=versions(), host=host() | (dict(processes=process()[1]) if process()[1] > 1 else {}),
+        number=number, started=self.started.isoformat(timespec='seconds'), seconds=round(time.perf_counter()-self.clock, 2), **more))
 
 # %% ../nbs/00_core.ipynb #e291a873
 _RECORD = dict(notebook=str, parameters=dict, metrics=dict, started=str)
