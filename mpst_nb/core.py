@@ -22,6 +22,7 @@ except ImportError: fcntl = None   # Windows: no locks
 
 import numpy as np
 import pandas as pd
+from fastcore.basics import patch
 
 # %% ../nbs/00_core.ipynb #d1cef9a1
 class MpstError(Exception):
