@@ -117,7 +117,8 @@ def _read(self: Checkpoint, file):
     try: held = torch.load(file, map_location='cpu', weights_only=True)
     except MemoryError: raise
     except Exception as e: raise MpstError(f"{file} cannot be read ({str(e).splitlines()[0]}): its bytes are as they were written, so it was not written by this package; remove it.") from None
-    if not isinstance(held, dict) or held.get('format') != FORMAT or not {'about', 'versions', 'state'} <= set(held):
+    parts = [held.get(k) for k in ('about', 'versions', 'state')] if isinstance(held, dict) else []
+    if not parts or not isinstance(held.get('format'), int) or held['format'] != FORMAT or not all(isinstance(p, dict) for p in parts) or not all(isinstance(v, str) for v in held['versions'].values()):
         raise MpstError(f"{file} is a checkpoint of another version of this package (format {held.get('format') if isinstance(held, dict) else None}, and this one reads {FORMAT}): go on with the version that wrote it, or remove it and {self.previous.name} to start afresh.")
     differ = differences(held['about'], self.about)
     if differ: raise MpstError(f"{file} is the checkpoint of another training: {differ}. To go on, give it what it began with; to start afresh, remove {self.last.name} and {self.previous.name} there.")

@@ -354,9 +354,10 @@ def run_folder(
     notebook: str, # name of the notebook, without folder and suffix
     params: dict,  # its parameters, `profile` among them; those that are None or 'auto' are left out of the name
 ) -> Path:
-    "The folder of one run."
+    "The folder of one run. Raises `MpstError` for parameters that are longer than a folder's name may be."
     short = lambda v: f"{Path(v).name[:16]}~{hashlib.sha256(v.encode()).hexdigest()[:6]}" if isinstance(v, str) and os.sep in v else v   # a path, by its last part
     keys = ','.join(f'{k}={short(v)}' for k, v in params.items() if k != 'profile' and v not in (None, 'auto'))
+    if len(keys.encode()) > 240: raise MpstError(f"the parameters {keys[:60]} ... are {len(keys)} characters long, and a run's folder is named after them: give shorter ones.")
     return folder('runs')/params['profile']/notebook/(keys or 'default')
 
 def code_version() -> str:
