@@ -132,7 +132,7 @@ def test_no_source_evaluates_or_asks_a_shell():
 
 def test_the_scan_finds_a_secret(tmp_path):
     key = "ghp_" + "aB3dE5gH7jK9mN1pQ3sT5vX7zA9cE1gI3kM5"     # of the form of a token, and none
-    (tmp_path / "a.py").write_text(f'password = "none"\ntoken = "{key}"\n'); (tmp_path / "b.txt").write_text("nothing here\n")
+    (tmp_path / "a.py").write_text(f'word = "none"\ntoken = "{key}"\n'); (tmp_path / "b.txt").write_text("nothing here\n")
     assert any("a.py, line 2" in f for f in audit.secrets(["a.py", "b.txt"], tmp_path)) and audit.secrets(["b.txt"], tmp_path) == []
 
 
