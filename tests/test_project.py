@@ -29,9 +29,9 @@ def test_readme_quotes_the_records_that_are_kept():
     from mpst_nb.report import claims_markdown
     text, kept = readme(), ROOT / "data/results"
     claims, took = read_json(kept / "demo/claims/default/result.json"), read_json(kept / "quick/reproduce.json")
-    base = read_json(kept / "demo/train/method=baseline,frames=32,seed=0/result.json")["metrics"]
+    base = [read_json(f)["metrics"]["PCK"] for f in sorted((kept / "demo/train").glob("method=baseline,frames=32,seed=*/result.json"))]
     assert claims_markdown(claims["metrics"]).strip() in text and all(f.name in text for f in (ROOT / "nbs").glob("[0-9]*.ipynb"))  # and every notebook is in its table
-    assert f"PCK@0.05 on the test subjects is {base['PCK']:.1f}" in text and f"{took['seconds'] / 60:.0f} minutes" in text
+    assert f"PCK@0.05 on the test subjects is {sum(base) / len(base):.1f}" in text and f"{took['seconds'] / 60:.0f} minutes" in text
 
 
 def test_claims_follow_from_the_records_that_are_kept(tmp_path, monkeypatch):
