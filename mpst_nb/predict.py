@@ -499,7 +499,7 @@ def _about(videos, cameras, names, where, how, notes, model, clip, lifted, metho
         videos=_videos_of(videos, names),
         units=dict(joints3d=f"world {m['units']} in {m['axes']}" if solid else f"{m['units']} from the root joint in the axes of the first camera, x right, y down, z forward; lifted from 2D by PoseFormer" if m else 'none',
                    joints2d=f"{_IN_IMAGE['units']}; (0, 0) is its upper left corner, the first pixel's middle is (0.5, 0.5)",
-                   spread_px="how far the network's heat map of the joint spreads, px; null where it has none",
+                   spread_px="how far the network's heat map spreads about the joint, divided by the share of the map that lies there, px; null where it has none",
                    residual_px='mean distance in px between the 3D joint as the cameras see it and its 2D joints', views='how many views the 3D joint comes from'),
         lifted=means.get('lifted3d'), method=METHODS[method] if solid else None,
         axes='predictions: joints2d [camera][joint][x, y], joints3d [joint][x, y, z], residual_px [joint], views [joint]; null where there is none',
