@@ -105,9 +105,9 @@ def places_together(
         agree = (_look_up(np.log(np.maximum(maps, least)), cells, np.log(least))*seen[:, None, :, None]).sum(0)
         agree[~np.isfinite(points).all(-1)] = -np.inf
         X = body_among(points, agree) if maps.shape[2] == len(PARENTS) else np.take_along_axis(points, agree.argmax(0)[None, ..., None], 0)[0]
-        for _ in range(rounds):
+        for r in range(rounds):
+            if r: X = weighted(where, doubt)
             place, s, share = _moments(maps, to_cells(X), width)
             fine = np.isfinite(X).all(-1)
             where, doubt = np.where(fine[..., None], place, mean), np.where(fine, s/np.maximum(share, least), spread)
-            X = weighted(where, doubt)
     return known(where*stride), known(doubt*stride)
