@@ -166,6 +166,8 @@ if __name__ == "__main__":
     import mpst_nb.fit, mpst_nb.models.detector, mpst_nb.models.lifter, mpst_nb.models.rivals     # before any fork
     kinds = [k for k in KINDS if not a.short or k != "batch norm"]
     table = compare((2,) if a.short or a.threads else (2, 4), a.steps or (6 if a.short else 50), kinds, threads=a.threads)
-    if a.json: Path(a.json).write_text(table.to_json(orient="records", indent=1) + "\n")
+    if a.json:
+        from mpst_nb.core import code_version, host, versions, write_json
+        write_json(a.json, dict(runs=table.to_dict("records"), git=code_version(), versions=versions(), host=host()))
     print(table.to_string(index=False, formatters={c: "{:.1e}".format for c in table if "apart" in c}))
     if a.threads and not torch.cuda.is_available(): print("there is no GPU here: devices were not compared")

@@ -14,7 +14,7 @@ def run(*words, **env): return subprocess.run([sys.executable, *map(str, words)]
 def test_two_processes_train_as_one(tmp_path):
     done = run(ROOT / "tests/processes.py", "--short", "--json", tmp_path / "table.json")
     assert done.returncode == 0, done.stderr[-3000:]
-    table = json.loads((tmp_path / "table.json").read_text())
+    table = json.loads((tmp_path / "table.json").read_text())["runs"]
     assert len(table) == 5
     for row in table:
         assert row["ranks agree"] and row["losses apart, relative"] < (1e-12 if "float64" in row["training"] else 1e-5), row
