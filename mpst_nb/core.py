@@ -22,6 +22,7 @@ except ImportError: fcntl = None   # Windows: no locks
 
 import numpy as np
 import pandas as pd
+import psutil
 from fastcore.basics import patch
 
 # %% ../nbs/00_core.ipynb #d1cef9a1
@@ -84,10 +85,8 @@ def _not_written(path, e):
 def _pid_name(): return f'{zlib.crc32(platform.node().encode()):08x}-{os.getpid()}'
 
 def _alive(pid):
-    try: os.kill(pid, 0)
-    except ProcessLookupError: return False
-    except OSError: pass
-    return True
+    try: return psutil.Process(pid).status() not in (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD)     # a container's first process may leave the dead lying about
+    except psutil.NoSuchProcess: return False
 
 def _remove(path): shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink(missing_ok=True)
 
