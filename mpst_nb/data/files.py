@@ -10,7 +10,7 @@ __all__ = ['UNITS2D', 'FORMATS', 'Recording', 'marker_names', 'read_results', 't
 # %% ../../nbs/28_data.files.ipynb #e10cdd97
 from dataclasses import dataclass, replace
 from pathlib import Path
-import importlib.util, json, re, struct
+import importlib.util, io, json, re, signal, struct, subprocess, sys
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -209,20 +209,39 @@ def _c3d_size(path, scale):
     return (start-1)*512+(last-first+1)*(4*points+analog)*(4 if scale < 0 else 2)
 
 # %% ../../nbs/28_data.files.ipynb #a77f3913
+_READS_C3D = """
+import io, json, sys
+import ezc3d, numpy as np
+try: import resource; resource.setrlimit(resource.RLIMIT_AS, (int(sys.argv[2]),)*2)
+except ImportError: pass   # Windows
+c, out = ezc3d.c3d(sys.argv[1]), io.BytesIO()
+groups = {g: {k: v['value'] for k, v in c['parameters'].get(g, {}).items() if k != '__METADATA__'} for g in ('POINT', 'MPST')}
+np.savez(out, points=c['data']['points'], groups=json.dumps(groups, default=lambda a: a.tolist()))
+sys.stdout.buffer.write(out.getvalue())
+"""
+
+def _c3d_parts(path, seconds=None):
+    "The points (4, j, t) of a C3D file, and its groups POINT and MPST."
+    size = path.stat().st_size; seconds = seconds or 20+size/2e5
+    try: done = subprocess.run([sys.executable, '-P', '-c', _READS_C3D, str(path.absolute()), str((1 << 30)+100*size)], capture_output=True, timeout=seconds)
+    except subprocess.TimeoutExpired: raise MpstError(f'{path} is a damaged C3D file: ezc3d was not through with it after {seconds:.0f} s.') from None
+    if done.returncode:
+        why = signal.Signals(-done.returncode).name if done.returncode < 0 else (done.stderr.decode(errors='replace').strip().splitlines() or ['no reason given'])[-1]
+        raise MpstError(f'{path} is a damaged C3D file (ezc3d: {why}).')
+    with np.load(io.BytesIO(done.stdout)) as z: return z['points'], json.loads(str(z['groups']))
+
 def read_c3d(
     path, # the file
 ) -> Recording:
     """The points of a C3D file as 3D joints in mm; z up, if it says which axis of the screen is up, else as they are. Raises `MpstError` without ezc3d, and for a file that is none or
     is damaged."""
-    path, ezc3d = _there(path), _ezc3d()
+    path = _there(path); _ezc3d()
     if path.read_bytes()[1:2] != b'P': raise MpstError(f'{path} is not a C3D file.')
-    try: c = ezc3d.c3d(str(path))
-    except Exception as e: raise MpstError(f'{path} is a damaged C3D file ({type(e).__name__}: {e}).') from e
-    p = {k: v['value'] for k, v in c['parameters']['POINT'].items() if k != '__METADATA__'}
+    points, groups = _c3d_parts(path); p = groups['POINT']
     whole = _c3d_size(path, p['SCALE'][0]); size = path.stat().st_size
     if size < whole: raise MpstError(f'{path} is cut off: its header promises {whole} bytes, {size} are there.')
-    own = {k: v['value'][0] for k, v in c['parameters'].get('MPST', {}).items() if k != '__METADATA__'}
-    X = c['data']['points'][:3].transpose(2, 1, 0)*choose((p.get('UNITS') or ['mm'])[0], {'mm': 1., 'm': 1000.}, f'unit in {path}:')
+    own = {k: v[0] for k, v in groups['MPST'].items()}
+    X = points[:3].transpose(2, 1, 0)*choose((p.get('UNITS') or ['mm'])[0], {'mm': 1., 'm': 1000.}, f'unit in {path}:')
     screen, space = (*p.get('X_SCREEN', ()), *p.get('Y_SCREEN', ())), own.get('SPACE', 'world')
     axes = next((a for a, s in _SCREEN.items() if s == screen), 'z up')
     return Recording(tuple(p['LABELS']), round(float(p['RATE'][0]), 4), X@_TURNS[space][axes], space=space)
