@@ -73,7 +73,7 @@ class Camera:
         if (self.f <= 0).any(): raise fail(f"focal lengths {self.f.tolist()} should be positive")
         if self.distortion == 'none': put('k', np.zeros(3)); put('p', np.zeros(2))    # a pinhole has no lens, whatever was given
         k = np.atleast_1d(np.array(self.k, np.float64)); n = max(3, DISTORTIONS[self.distortion])
-        if len(k) > n: raise fail(f"{self.distortion!r} has {n} radial coefficients, not {len(k)}")
+        if k.ndim > 1 or len(k) > n or not np.isfinite(k).all(): raise fail(f"{self.distortion!r} has {n} finite radial coefficients, not {k.tolist()}")
         put('k', np.pad(k, (0, n-len(k)))); put('size', tuple(int(s) for s in self.size))
 
     @cached_property

@@ -169,7 +169,9 @@ def load_npz(
     "The arrays of a .npz by name; never objects. Raises `MpstError` for a file that is missing, damaged, holds objects, or would unfold to far more than it holds."
     try:
         check_archive(path)
-        with np.load(path, allow_pickle=False) as z: return {k: z[k] for k in z.files}
+        with np.load(path, allow_pickle=False) as z: held = {k: z[k] for k in z.files}
+        if (other := [k for k, v in held.items() if isinstance(v, bytes)]): raise ValueError(f'{other[0]} in it is no array')
+        return held
     except MpstError: raise
     except FileNotFoundError: raise MpstError(f"{path} is not there.") from None
     except Exception as e: raise MpstError(f"{path} is not a NumPy archive that can be read ({type(e).__name__}: {e}): was it cut short? Make or copy it again.") from e   # zip, zlib, NumPy's header and its arrays raise what they like
@@ -356,6 +358,7 @@ def run_folder(
     "The folder of one run. Raises `MpstError` for parameters that are longer than a folder's name may be."
     short = lambda v: f"{Path(v).name[:16]}~{hashlib.sha256(v.encode()).hexdigest()[:6]}" if isinstance(v, str) and os.sep in v else v   # a path, by its last part
     keys = ','.join(f'{k}={short(v)}' for k, v in params.items() if k != 'profile' and v not in (None, 'auto'))
+    if '\0' in keys: raise MpstError(f"the parameters {keys!r} hold a NUL, and a run's folder is named after them: give them without.")
     if len(keys.encode()) > 240: raise MpstError(f"the parameters {keys[:60]} ... are {len(keys)} characters long, and a run's folder is named after them: give shorter ones.")
     return folder('runs')/params['profile']/notebook/(keys or 'default')
 

@@ -469,7 +469,7 @@ def evaluate_detector(
         v = list(range(len(xy)) if views is None else views)
         n = xy.shape[1]
         true, side = store_joints(store, key, step)[v], ((s.box[:, at, 2:]-s.box[:, at, :2]).max(-1)*s.crop[:, at, 0, 0])[v]
-        who = pd.DataFrame({c: row[c] for c in ('source', 'subject', 'action', 'trial')} | dict(key=key, frame=np.tile(np.arange(n)*step, len(v)), view=np.repeat(v, n)))
+        who = pd.DataFrame({c: row[c] for c in ('source', 'subject', 'action', 'trial')} | dict(key=key, frame=np.tile(s.numbers[at], len(v)), view=np.repeat(v, n)))
         parts.append((xy[v].reshape(-1, *xy.shape[2:]), true.reshape(-1, *true.shape[2:]), side.reshape(-1), s.seen[:, at][v].reshape(-1, s.seen.shape[-1]), who))
     pred, true, side, seen, who = zip(*parts)
     return evaluate_2d(np.concatenate(pred), np.concatenate(true), np.concatenate(side), store.size, pd.concat(who, ignore_index=True), seen=np.concatenate(seen), protocol=protocol)

@@ -145,7 +145,8 @@ def _read_openpose(folder):
         number = re.search(r'(\d+)_keypoints$', path.stem); d = _json(path)
         if not number or not isinstance(d, dict) or not isinstance(d.get('people'), list): raise _refuse(path, '', "it is no frame of OpenPose's (people)")
         points = [_points(path, '', p.get('pose_keypoints_2d', ())) for p in d['people']]
-        out.append((None, int(number[1]), [Person(box_of(q[:, :2])+[-1, -1, 1, 1], float(q[:, 2].mean()), q) for p in points if (q := np.where(p[:, 2:] > 0, p, [np.nan, np.nan, 0]))[:, 2].any()]))
+        found = [_person(path, '', None, np.nan_to_num(p[:, 2], posinf=0, neginf=0).clip(0).mean(), p) for p in points if (p[:, 2] > 0).any()]
+        out.append((None, int(number[1]), [p for p in found if p is not None]))
     if not out: raise _refuse(folder, '', 'it holds no file ..._keypoints.json', "give a file of boxes, or a folder of OpenPose's")
     return out, None
 

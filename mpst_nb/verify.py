@@ -10,7 +10,7 @@ import math
 from pathlib import Path
 import numpy as np, pandas as pd
 from .camera import apply_affine
-from .core import RunRecord
+from .core import MpstError, RunRecord
 from .data.clips import open_store
 from .fit import crop_maps, evaluate_detector
 from .plan import data_path
@@ -51,7 +51,10 @@ def _from_joints(run, data):
     if not (run.path/'predictions.npz').exists(): return {}, 'it kept no joints'
     store, about = _store_of(run.record, data), run.record.get('data') or {}
     if store is None: return {}, f"the data set {about.get('name')} (hash {str(about.get('hash'))[:8]}) is not on this machine"
-    test = set(store.keys(split='test')); joints = to_crop({k: v for k, v in run.predictions().items() if k in test}, store)
+    test = set(store.keys(split='test')); kept = {k: v for k, v in run.predictions().items() if k in test}
+    odd = [k for k, v in kept.items() if v.dtype.kind != 'f' or v.shape != store.sequence(k).joints2d.shape]
+    if odd: raise MpstError(f"{run.path/'predictions.npz'}: the joints of {odd[0]} are {kept[odd[0]].dtype} of {kept[odd[0]].shape}, not numbers of {store.sequence(odd[0]).joints2d.shape}: the file is damaged.")
+    joints = to_crop(kept, store)
     if (lacks := test-joints.keys()): return {}, f'it kept no joints of {len(lacks)} test sequences'
     return evaluate_detector(joints, store, run.record.get('evaluated_every', 1), protocol=run.record.get('protocol') or 'studio')[0], ''
 

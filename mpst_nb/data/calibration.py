@@ -159,7 +159,7 @@ def _read_storage(text, path, subject, notes):
     try:
         storage = cv2.FileStorage(text, cv2.FILE_STORAGE_READ | cv2.FILE_STORAGE_MEMORY)
         found = _plain(storage.root()) if storage.isOpened() else None
-    except (cv2.error, SystemError): found = None    # SystemError: how OpenCV's Python tells that its constructor raised
+    except (cv2.error, SystemError, UnicodeDecodeError): found = None    # SystemError: how OpenCV's Python tells that its constructor raised
     if not isinstance(found, dict): raise MpstError(f"calibration {path} is no OpenCV storage that OpenCV can read. Is it whole? Write it again with cv2.FileStorage.")
     unit = _stated_unit(found, path)
     if _is_camera(found): found = {str(found.get('name', found.get('camera_name', Path(path).stem))): found}
@@ -237,8 +237,8 @@ def _read_h36m_table(found, path, subject, notes):
     except (TypeError, IndexError): raise MpstError(f"calibration {path}: its extrinsics are not one table a subject. Download it again.") from None
     if not isinstance(poses, dict): raise MpstError(f"calibration {path}: the extrinsics of {subject} are not one table a camera. Download it again.")
     def entries(n):
-        inner = found['intrinsics'].get(n, {}) if isinstance(found['intrinsics'], dict) else {}
-        return {**inner, **(v if isinstance(v := poses[n], dict) else {}), **(dict(size=_H36M[n]) if n in _H36M else {})}
+        inner = found['intrinsics'].get(n) if isinstance(found['intrinsics'], dict) else None
+        return {**(inner if isinstance(inner, dict) else {}), **(v if isinstance(v := poses[n], dict) else {}), **(dict(size=_H36M[n]) if n in _H36M else {})}
     return [_from_entries(entries(n), n, path, notes, h36m=True) for n in poses], 'mm'
 
 # %% ../../nbs/25_data.calibration.ipynb #6fcb0b4a
@@ -296,10 +296,9 @@ def _files(path):
 
 # %% ../../nbs/25_data.calibration.ipynb #0d3ab80e
 def _sane(c, path):
-    "Raises `MpstError` for a camera whose name, size, lens or numbers no camera has."
+    "Raises `MpstError` for a camera whose name, size or numbers no camera has."
     if not isinstance(c.name, str) or not c.name: raise _wrong(path, c.name, "its name is no text", "give each camera a name")
     if len(c.size) != 2 or min(c.size) < 1: raise _wrong(path, c.name, f"the image size {list(c.size)} is no pair of whole numbers above zero", "give width and height in px")
-    if not np.isfinite([*c.k, *c.p]).all(): raise _wrong(path, c.name, "its lens holds NaN or infinity", "calibrate this camera again")
     if max(np.abs(c.T).max(), np.abs(c.c).max(), c.f.max(), *np.abs(c.k), *np.abs(c.p), *c.size) > 1e9: raise _wrong(path, c.name, "some number is above 1e9, which no camera in a room has", "export the calibration again")
 
 # %% ../../nbs/25_data.calibration.ipynb #47e93833

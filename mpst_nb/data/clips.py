@@ -134,6 +134,7 @@ def add(self: StoreWriter,
     fps,       # frames a second
     crf=16,    # quality of the videos
     present=None, # (v, t) bool, False where an image is missing; a view without any gets no video
+    numbers=None, # (t,) number of each frame in the recording, where they are not all there; 0, 1, ... by default
 ):
     "Write one sequence. Raises `MpstError` for crops of another size."
     present = np.ones(frames.shape[:2], bool) if present is None else np.asarray(present, bool)
@@ -142,7 +143,7 @@ def add(self: StoreWriter,
         if here.any(): write_video(self.path/'crops'/f'{key}.{camera.name}.mp4', f, fps, crf)
     with atomic_path(self.path/'annotations'/f'{key}.npz') as tmp:
         np.savez(tmp, joints3d=np.float32(joints3d), joints2d=np.float32(joints2d), seen=np.asarray(seen, bool), crop=np.float32(crop), box=np.float32(box), present=present,
-                 fps=np.float32(fps), cameras=np.array(json.dumps([c.to_dict() for c in cameras])))
+                 fps=np.float32(fps), cameras=np.array(json.dumps([c.to_dict() for c in cameras])), **({} if numbers is None else dict(numbers=np.int32(numbers))))
 
 # %% ../../nbs/20_data.clips.ipynb #1132d6c5
 @patch
@@ -172,6 +173,7 @@ class Sequence:
     cameras: tuple
     fps: float
     present: np.ndarray
+    numbers: np.ndarray
 
 # %% ../../nbs/20_data.clips.ipynb #373504a0
 def open_store(
@@ -252,7 +254,7 @@ def sequence(self: Store,
         file = self.path/'annotations'/f'{key}.npz'
         try:
             d = load_npz(file); cameras = tuple(Camera.from_dict(c) for c in json.loads(str(d.pop('cameras'))))
-            d.setdefault('present', np.ones(d['joints2d'].shape[:2], bool))
+            d.setdefault('present', np.ones(d['joints2d'].shape[:2], bool)); d.setdefault('numbers', np.arange(d['joints2d'].shape[1]))
             if any(not isinstance(c.name, str) or set(c.name) & set('/\\\0') for c in cameras): raise ValueError('a camera has no plain name')   # its crops' file is named after it
             self._sequences[key] = Sequence(key=key, cameras=cameras, fps=float(d.pop('fps')), **d)
         except (MpstError, ValueError, TypeError, KeyError, AttributeError, IndexError, OverflowError, RecursionError) as e:

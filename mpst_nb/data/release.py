@@ -243,7 +243,7 @@ def _prepare_sequence(job):
         views = _Views(_Cuts(s.footage[v], pick, present[v], A[v], c, how.stored) for v, c in enumerate(s.cameras))
         row = dict(key=key, source='h36m', subject=s.subject, action=s.action, trial=s.trial, frames=len(pick), fps=s.fps/how.step, split='test' if s.subject in TEST_SUBJECTS else 'train')
         told = dict(row=row, notes=notes, images=int(present.sum()))
-        _add(writer, out, key, told, clock, views, s.joints3d[::how.step], uv, np.ones(uv.shape[:3], bool), A, box, s.cameras, row['fps'], how.crf, present)
+        _add(writer, out, key, told, clock, views, s.joints3d[::how.step], uv, np.ones(uv.shape[:3], bool), A, box, s.cameras, row['fps'], how.crf, present, None if (pick == np.arange(len(pick))).all() else pick)
     except NotWritten: raise               # a full disk is no damage of the sequence
     except MpstError as e: return dict(key=key, problem=str(e))
     return told
