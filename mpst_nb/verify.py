@@ -23,12 +23,14 @@ def to_crop(
     "key -> joints (v, t, j, 2) in crop px of the store's size."
     return {k: apply_affine(crop_maps(store, k), xy.astype(np.float64)) for k, xy in predictions.items()}
 
+def _about(record): d = record.get('data'); return d if isinstance(d, dict) else {}
+
 def _store_of(record, found=()):
     "The data set with the record's hash, or None: among `found`, or the profile's own."
     for path in (*found, data_path(record['parameters']['profile'])):
         if (Path(path)/'manifest.json').exists():
             store = open_store(path)
-            if store.hash == (record.get('data') or {}).get('hash'): return store
+            if store.hash == _about(record).get('hash'): return store
     return None
 
 # %% ../nbs/56_verify.ipynb #56e0f107
@@ -49,7 +51,7 @@ def _from_joints(run, data):
     "The figures that the kept joints give on the data set of the same hash, and why there are none."
     if run.record['notebook'] != 'train': return {}, f"{run.record['notebook']}: only detectors keep their joints"
     if not (run.path/'predictions.npz').exists(): return {}, 'it kept no joints'
-    store, about = _store_of(run.record, data), run.record.get('data') or {}
+    store, about = _store_of(run.record, data), _about(run.record)
     if store is None: return {}, f"the data set {about.get('name')} (hash {str(about.get('hash'))[:8]}) is not on this machine"
     test = set(store.keys(split='test')); kept = {k: v for k, v in run.predictions().items() if k in test}
     odd = [k for k, v in kept.items() if v.dtype.kind != 'f' or v.shape != store.sequence(k).joints2d.shape]

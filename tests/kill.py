@@ -259,10 +259,15 @@ def ended(pid, seconds):
         time.sleep(min(.01, max(0., until - time.monotonic())))
 
 
-VARIES = re.compile(r"second|clock|waited|data_share|started|^git$|^epoch_times$|load|^host$|^read$|^number$")   # durations, when, where
+VARIES = re.compile(r"second|clock|waited|data_share|started|^git$|^epoch_times$|load|^host$|^read$|^number$|^bytes$")   # durations, when, where
+SAID = re.compile(r"; \d+\.\d+ s;|Training, both timed in turn:.*")                                                       # durations in words
 
 
-def plain(o): return {k: plain(v) for k, v in o.items() if not VARIES.search(k)} if isinstance(o, dict) else [plain(v) for v in o] if isinstance(o, list) else o
+def plain(o):
+    if isinstance(o, dict):
+        if {"columns", "rows"} <= o.keys(): o = o | dict(rows=[[c for head, c in zip(o["columns"], row) if head != "s/epoch S1"] for row in o["rows"]])
+        return {k: plain(v) for k, v in o.items() if not VARIES.search(k)}
+    return [plain(v) for v in o] if isinstance(o, list) else SAID.sub("", o) if isinstance(o, str) else o
 
 
 def contents(folder):

@@ -83,8 +83,40 @@ def test_the_paper_profile_trains_and_lifts(prepared):
     for m in (lifted.metrics, lifted.metrics["triangulated"]): assert (m["protocol"], m["protocol_settings"]["stride"], m["protocol_settings"]["mean"], m["frame_step"]) == ("videopose3d", 1, "action", 1)
     assert json.loads((lifted.path / "config.json").read_text())["frames"] == 9
 
-    table = RunRecord(run_notebook("table2", dict(profile="paper"))).metrics["mpjpe"]      # Table II is made from such records; its rows are runs at the paper's own settings, so that this short one is none
+    judged = lifted.metrics["protocols"]                           # what other papers' rules make of the same poses
+    assert list(judged) == ["videopose3d", "motionbert", "karfly", "microsoft"] and judged["videopose3d"]["lifted"]["MPJPE"] == lifted.metrics["MPJPE"]
+    assert judged["microsoft"]["triangulated"]["n"] == 1 and judged["videopose3d"]["triangulated"]["n"] == STUDIO.frames           # every 64th frame of four
+    assert judged["karfly"]["lifted"]["MPJPE"] != judged["motionbert"]["lifted"]["MPJPE"]                                          # without the mirrored image, and with it
+
+
+SHORT = """from dataclasses import replace
+from mpst_nb import core
+core.PROFILES["paper"] = replace(core.PROFILES["paper"], lift=core.PROFILES["paper"].lift | dict(windows=64, batch=16))
+"""
+
+def test_a_row_of_table2_is_made(prepared, tmp_path, monkeypatch):
+    "PoseFormer at the paper's own settings but for the number of windows that it sees, so that its record is one of the table's rows."
+    (tmp_path / "sitecustomize.py").write_text(SHORT); monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")]))
+    lifted = RunRecord(run_notebook("lift", dict(profile="paper", detector="gt", device="cpu")))
+    assert json.loads((lifted.path / "config.json").read_text())["frames"] == 81 and lifted.record["curve"][-1]["windows"] == 64
+    table = RunRecord(run_notebook("table2", dict(profile="paper"))).metrics["mpjpe"]
     assert table["name"] == "table2_mpjpe" and "MPJPE (mm)" in table["title"]
+    measured = [c["value"] for row in table["rows"] for c in row if c["kind"] == "measured" and c["value"] is not None]
+    assert any(abs(v - lifted.metrics["MPJPE"]) < 1e-6 for v in measured) and any(abs(v - lifted.metrics["triangulated"]["MPJPE"]) < 1e-6 for v in measured)
+
+
+def test_frames_keep_the_numbers_of_the_recording(grey, tmp_path):
+    "Of a data set with every third frame, the protocol of every 64th judges none but the first, and says so."
+    from mpst_nb.data.release import prepare_h36m
+    from mpst_nb.data.source import protocols_of
+    from mpst_nb.fit import evaluate_detector, store_joints
+    store = prepare_h36m(grey, tmp_path / "store", size=32, step=3, workers=1); key = "S9-Walking-1"
+    assert store.sequence(key).numbers.tolist() == list(range(0, 24, 3)) and open_store(tmp_path / "store").sequence(key).numbers.tolist() == list(range(0, 24, 3))
+    assert evaluate_detector({key: store_joints(store, key)}, store, protocol="microsoft")[0]["n"] == 4          # frame 0 of four views; by its place, frame 0 alone as well, so:
+    from dataclasses import replace
+    from mpst_nb.metrics import PROTOCOLS
+    assert evaluate_detector({key: store_joints(store, key)}, store, protocol=replace(PROTOCOLS["microsoft"], stride=6))[0]["n"] == 16
+    assert protocols_of(store, [key])["microsoft"] is None and protocols_of(prepare_h36m(grey, tmp_path / "other", size=32, step=7, workers=1), [key])["microsoft"] is None
 
 
 @pytest.fixture(scope="module")
