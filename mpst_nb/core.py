@@ -358,7 +358,7 @@ def run_folder(
     "The folder of one run. Raises `MpstError` for parameters that are longer than a folder's name may be."
     short = lambda v: f"{Path(v).name[:16]}~{hashlib.sha256(v.encode()).hexdigest()[:6]}" if isinstance(v, str) and os.sep in v else v   # a path, by its last part
     keys = ','.join(f'{k}={short(v)}' for k, v in params.items() if k != 'profile' and v not in (None, 'auto'))
-    if '\0' in keys: raise MpstError(f"the parameters {keys!r} hold a NUL, and a run's folder is named after them: give them without.")
+    if not keys.isprintable(): raise MpstError(f"the parameters {ascii(keys):.200} hold characters that cannot be printed, and a run's folder is named after them: give them without.")
     if len(keys.encode()) > 240: raise MpstError(f"the parameters {keys[:60]} ... are {len(keys)} characters long, and a run's folder is named after them: give shorter ones.")
     return folder('runs')/params['profile']/notebook/(keys or 'default')
 

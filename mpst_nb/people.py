@@ -398,10 +398,11 @@ class TorchvisionFinder:
         least=.5,      # certainty
         device='cpu',  # where it runs
     ):
-        import torch, torchvision
+        import torchvision
+        from mpst_nb.checkpoint import load_torch
         (name, file), self.least, self.device = find_torchvision(folder), least, device
         build = getattr(torchvision.models.detection, name)(weights=None, weights_backbone=None)
-        try: build.load_state_dict(torch.load(file, map_location='cpu', weights_only=True))
+        try: build.load_state_dict(load_torch(file))
         except Exception as e: raise MpstError(f"{file} cannot be read as weights of torchvision's {name} ({type(e).__name__}: {str(e)[:120]}): copy it again.") from e
         self.name, self.model = f'{name}, {file.name}', build.eval().to(device)
 

@@ -13,6 +13,7 @@ from .camera import apply_affine
 from .core import MpstError, RunRecord
 from .data.clips import open_store
 from .fit import crop_maps, evaluate_detector
+from .metrics import PROTOCOLS
 from .plan import data_path
 
 # %% ../nbs/56_verify.ipynb #56e0f106
@@ -25,12 +26,19 @@ def to_crop(
 
 def _about(record): d = record.get('data'); return d if isinstance(d, dict) else {}
 
-def _store_of(record, found=()):
+def _said(run):
+    "Profile, step of the evaluation and protocol of a record. Raises `MpstError` for one that does not say them as a run does."
+    r = run.record; out = dict(profile=r['parameters'].get('profile'), evaluated_every=r.get('evaluated_every', 1), protocol=r.get('protocol') or 'studio')
+    good = isinstance(out['profile'], str), type(out['evaluated_every']) is int and out['evaluated_every'] > 0, out['protocol'] in list(PROTOCOLS)
+    if not all(good): k = list(out)[good.index(False)]; raise MpstError(f"{run.path/'result.json'} is no record that can be verified: its {k} is {out[k]!r:.60}; run it again.")
+    return out.values()
+
+def _store_of(run, found=()):
     "The data set with the record's hash, or None: among `found`, or the profile's own."
-    for path in (*found, data_path(record['parameters']['profile'])):
+    for path in (*found, data_path(next(iter(_said(run))))):
         if (Path(path)/'manifest.json').exists():
             store = open_store(path)
-            if store.hash == _about(record).get('hash'): return store
+            if store.hash == _about(run.record).get('hash'): return store
     return None
 
 # %% ../nbs/56_verify.ipynb #56e0f107
@@ -42,6 +50,8 @@ def _from_rows(run):
     "The figures that the rows give: each the mean over sequences, weighted by their images or poses; also by action, and of the triangulated joints of a lifter."
     if run.record['notebook'] not in _BY_ROWS or not (run.path/'rows.parquet').exists(): return {}
     names, count = _BY_ROWS[run.record['notebook']]; rows = run.rows()
+    odd = [c for c in rows if c in (count, *names, *(f'tri_{k}' for k in names)) and not pd.api.types.is_numeric_dtype(rows[c]) or c == count and not (rows[c] > 0).all()]
+    if odd: raise MpstError(f"{run.path/'rows.parquet'}: its {odd[0]} are not all numbers{' above zero' if odd[0] == count else ''}: the file is damaged.")
     mean = lambda t, c: float(np.average(t[c].astype(float), weights=t[count]))
     def held(t, ahead=''): return {c: mean(t, ahead+c) for c in names if {ahead+c, count} <= set(t) and np.isfinite(t[ahead+c]).all()}
     def whole(ahead=''): return {**held(rows, ahead), 'per_action': {a: held(t, ahead) for a, t in rows.groupby('action')} if 'action' in rows else {}}
@@ -51,14 +61,15 @@ def _from_joints(run, data):
     "The figures that the kept joints give on the data set of the same hash, and why there are none."
     if run.record['notebook'] != 'train': return {}, f"{run.record['notebook']}: only detectors keep their joints"
     if not (run.path/'predictions.npz').exists(): return {}, 'it kept no joints'
-    store, about = _store_of(run.record, data), _about(run.record)
+    store, about = _store_of(run, data), _about(run.record)
     if store is None: return {}, f"the data set {about.get('name')} (hash {str(about.get('hash'))[:8]}) is not on this machine"
     test = set(store.keys(split='test')); kept = {k: v for k, v in run.predictions().items() if k in test}
     odd = [k for k, v in kept.items() if v.dtype.kind != 'f' or v.shape != store.sequence(k).joints2d.shape]
     if odd: raise MpstError(f"{run.path/'predictions.npz'}: the joints of {odd[0]} are {kept[odd[0]].dtype} of {kept[odd[0]].shape}, not numbers of {store.sequence(odd[0]).joints2d.shape}: the file is damaged.")
     joints = to_crop(kept, store)
+    _, every, protocol = _said(run)
     if (lacks := test-joints.keys()): return {}, f'it kept no joints of {len(lacks)} test sequences'
-    return evaluate_detector(joints, store, run.record.get('evaluated_every', 1), protocol=run.record.get('protocol') or 'studio')[0], ''
+    return evaluate_detector(joints, store, every, protocol=protocol)[0], ''
 
 def _same(recorded, again, within): return bool(math.isclose(recorded, again, rel_tol=within, abs_tol=1e-6))
 
@@ -72,7 +83,7 @@ def verify_run(
     for source, names, again in (('rows', _BY_ROWS.get(run.record['notebook'], ((),))[0], _from_rows(run)), ('joints', _FIGURES, joints)):
         for name in names if again else ():
             recorded, found = run.metrics.get(name), again.get(name)
-            if not isinstance(recorded, (int, float)) or source == 'rows' and found is None: continue
+            if not isinstance(recorded, (int, float)) or isinstance(recorded, int) and abs(recorded) > 1e300 or source == 'rows' and found is None: continue
             out.append(dict(figure=name, recorded=float(recorded), again=math.nan if found is None else float(found), source=source, equal=found is not None and _same(recorded, found, within)))
     table = pd.DataFrame(out, columns=['figure', 'recorded', 'again', 'source', 'equal']); table.attrs['notes'] = [why] if why else []
     return table

@@ -4,7 +4,7 @@
 types put in anywhere; archives and documents that unfold to gigabytes; pickles that would run code; files of random bytes. Each reader runs in a process of its own whose memory may grow by 1 GB and
 that is killed when one case does not end (20 s of its processor time, 80 s by the clock); what a case would do to the outside (a file that its code would leave) is looked for. It prints a table and writes data/results/robust/fuzz.json.
 `--reader NAME` takes one reader, `--seed N` other cases; the failing cases are left in the folder of `--keep`."""
-import argparse, collections, io, json, multiprocessing, os, pickle, resource, shutil, signal, struct, sys, tempfile, time, traceback, warnings, zipfile, zlib
+import argparse, collections, concurrent.futures, io, json, multiprocessing, os, pickle, resource, shutil, signal, struct, sys, tempfile, time, traceback, warnings, zipfile, zlib
 from pathlib import Path
 
 import numpy as np
@@ -358,14 +358,18 @@ def together(a, b):
 def total(rows): return dict(reader="all", slowest_seconds=max(r["slowest_seconds"] for r in rows), most_mib=max(r["most_mib"] for r in rows), **{k: sum(r[k] for r in rows) for k in ("cases", "own_errors", "accepted", "broken")})
 
 
-def fuzz_all(n, number=0, only=None, keep=None, rounds=1, minutes=None, save=lambda rows: None, say=print):
-    "n cases over all readers, by their weights, in rounds, each saved: a list of rows. After so many minutes no new round is begun."
+def _fuzz_named(name, *more): return fuzz(next(r for r in READERS if r.name == name), *more)
+
+
+def fuzz_all(n, number=0, only=None, keep=None, rounds=1, minutes=None, save=lambda rows: None, say=print, jobs=1):
+    "n cases over all readers, by their weights, so many readers at once, in rounds, each saved: a list of rows. After so many minutes no new round is begun."
     chosen = [r for r in READERS if only is None or only in r.name]; whole = sum(r.weight for r in chosen)
     hostile, start, rows = bombs(), time.time(), None
-    for k in range(rounds):
-        if minutes and time.time()-start > 60*minutes: break
-        now = [fuzz(r, max(1, round(n*r.weight/whole/rounds)), number+100_000*k, hostile, keep) for r in chosen]
-        rows = now if rows is None else list(map(together, rows, now)); save(rows)
+    with concurrent.futures.ProcessPoolExecutor(jobs, multiprocessing.get_context("fork")) as pool:
+        for k in range(rounds):
+            if minutes and time.time()-start > 60*minutes: break
+            now = list(pool.map(_fuzz_named, *zip(*[(r.name, max(1, round(n*r.weight/whole/rounds)), number+100_000*k, hostile, keep) for r in chosen])))
+            rows = now if rows is None else list(map(together, rows, now)); save(rows)
     say(HEAD)
     for r in [*rows, total(rows)]: say(line(r))
     for r in rows:
@@ -381,6 +385,7 @@ if __name__ == "__main__":
     p.add_argument("--keep", help="folder for the first failing case of each kind; `--again FILE` runs it")
     p.add_argument("--again", help="run a kept case here, in this process, with its traceback")
     p.add_argument("--rounds", type=int, default=10, help="in which the cases are tried; the record is written after each")
+    p.add_argument("--jobs", type=int, default=os.cpu_count(), help="readers at once")
     p.add_argument("--minutes", type=float, help="begin no new round after so many")
     p.add_argument("--out", default=ROOT/"data"/"results"/"robust"/"fuzz.json", help="where the record goes (not with --reader)")
     a = p.parse_args()
@@ -394,5 +399,5 @@ if __name__ == "__main__":
     def save(rows):
         print(f"{sum(r['cases'] for r in rows):,} cases, {sum(r['broken'] for r in rows)} broken, {time.time()-start:.0f} s", flush=True)
         if not a.reader: write_json(a.out, dict(seed=a.seed, seconds=round(time.time()-start), bound_seconds=SECONDS, bound_mib=MEMORY >> 20, total=total(rows), rows=rows, git=code_version(), versions=versions(), host=host()))
-    rows = fuzz_all(a.cases, a.seed, a.reader, a.keep, a.rounds if not a.reader else 1, a.minutes, save)
+    rows = fuzz_all(a.cases, a.seed, a.reader, a.keep, a.rounds if not a.reader else 1, a.minutes, save, jobs=a.jobs)
     sys.exit(any(r["broken"] for r in rows))

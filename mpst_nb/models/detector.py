@@ -8,7 +8,7 @@ __all__ = ['DETECTORS', 'DetectorConfig', 'SpatialModule', 'Detector', 'check_fr
            'attention_maps', 'draw_kept', 'plot_kept', 'plot_embeddings', 'plot_attention']
 
 # %% ../../nbs/40_models.detector.ipynb #7c665a08
-import io, json, pickletools, re, zipfile, zlib, numpy as np, torch, torch.nn as nn, torch.nn.functional as F
+import json, numpy as np, torch, torch.nn as nn, torch.nn.functional as F
 from dataclasses import dataclass, fields
 from pathlib import Path
 from einops import rearrange
@@ -16,7 +16,8 @@ from fastcore.basics import patch
 from huggingface_hub import PyTorchModelHubMixin
 from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
 from safetensors.torch import load_file
-from ..core import MpstError, choose, profile as get_profile, read_json, check_archive
+from ..checkpoint import load_torch
+from ..core import MpstError, choose, profile as get_profile, read_json
 from ..layers.patch import PatchEmbed, PatchMerging, PatchCropping, cell_order, rows
 from ..layers.window import Stage
 from ..layers.aggregate import Aggregate
@@ -301,17 +302,6 @@ def _numpy_state():
             (_mt19937.MT19937, 'numpy.random._mt19937.MT19937'), (core._reconstruct, 'numpy.core.multiarray._reconstruct'), core._reconstruct,
             (core.scalar, 'numpy.core.multiarray.scalar'), core.scalar, np.ndarray, np.dtype, np.random.RandomState, *{type(np.dtype(t)) for t in ('u4', 'i4', 'u8', 'i8', 'f4', 'f8', 'b1')}]
 
-def _check_words(path):
-    "Raises MpstError for a torch file with a word of thousands of letters: the pattern that torch looks for in its own complaint about it would take hours."
-    whole = zipfile.is_zipfile(path)
-    if whole: check_archive(path)
-    with (zipfile.ZipFile(path) if whole else open(path, 'rb')) as f:
-        parts = [io.BytesIO(f.read(n)) for n in f.namelist() if n.endswith('data.pkl')] if whole else [f]*5     # before zip: five pickles, then the numbers
-        try:
-            for _, word, _ in (op for part in parts for op in pickletools.genops(part)):
-                if isinstance(word, str) and re.search(r'\S{5000}', word): raise MpstError(f'{path} is no file of weights: it holds a word of thousands of letters')
-        except (ValueError, EOFError, IndexError, KeyError, OverflowError, RuntimeError, zlib.error, zipfile.BadZipFile): return    # no pickle: torch says so
-
 def read_weights(
     path, # .safetensors, or a torch file (.bin, .pth, .pt)
 ) -> dict:
@@ -320,8 +310,7 @@ def read_weights(
     if not path.is_file(): raise MpstError(f'{path}: there is no such file of weights')
     try:
         if path.suffix == '.safetensors': return load_file(path)
-        _check_words(path)
-        with torch.serialization.safe_globals(_numpy_state()): return torch.load(path, map_location='cpu', weights_only=True)
+        return load_torch(path, _numpy_state())
     except MpstError: raise
     except Exception as e: raise MpstError(f'{path} could not be read as weights ({(str(e) or type(e).__name__).splitlines()[0][:200]}): is the download or the copy whole?') from e
 

@@ -39,13 +39,14 @@ class LifterConfig:
 
 # %% ../../nbs/42_models.lifter.ipynb #0e0ccbb6
 class PoseFormer(nn.Module, PyTorchModelHubMixin):
-    "Zheng et al. 2021: screen-normalised joints (b, f, j, 2) to the middle frame's joints (b, 1, j, 3) in metres, root-relative, camera frame. Raises ValueError for an even window."
+    "Zheng et al. 2021: screen-normalised joints (b, f, j, 2) to the middle frame's joints (b, 1, j, 3) in metres, root-relative, camera frame. Raises ValueError for an even window, and an absurd depth."
     def __init__(self,
         config: LifterConfig, # its sizes
     ):
         super().__init__()
         if isinstance(config, dict): config = LifterConfig(**config)   # as read back from a saved config.json
         c = self.config = config
+        if c.depth > 256: raise ValueError(f"a lifter of depth={c.depth} is none that anybody has trained; give 256 at most.")
         if c.frames % 2 == 0: raise ValueError(f"a lifter's window has a middle frame: frames={c.frames} must be odd.")
         wide = c.joints*c.dim
         blocks = lambda dim: nn.ModuleList(RelationBlock(dim, c.heads, c.mlp_ratio, float(p), identity_start=False) for p in np.linspace(0, c.drop_path, c.depth))
