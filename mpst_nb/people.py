@@ -43,7 +43,7 @@ def _refuse(path, where, what, remedy='correct it, or write it again'): return M
 def _person(path, where, box=None, score=1., points=None):
     "A `Person` of plain numbers; the box is that of the joints where there is none. Raises `MpstError` that says where."
     try: box, points, score = (None if a is None else np.asarray(a, float) for a in (box, points, score))
-    except (TypeError, ValueError): raise _refuse(path, where, 'box, score and joints should be numbers') from None
+    except (TypeError, ValueError, OverflowError): raise _refuse(path, where, 'box, score and joints should be numbers') from None
     if points is not None:
         points = np.where((points[:, 2:] > 0) & np.isfinite(points).all(-1, keepdims=True), points, [np.nan, np.nan, 0])
         box = box_of(points[:, :2])+[-1, -1, 1, 1] if box is None else box          # a single joint has no extent
@@ -77,7 +77,7 @@ def _read_csv(path):
 def _points(path, where, flat):
     "(j, 3) x, y, confidence of [[x, y, c], ...], [[x, y], ...] or a flat list of threes. Raises `MpstError`."
     try: a = np.asarray(flat, float)
-    except (TypeError, ValueError): raise _refuse(path, where, 'its keypoints are no table of numbers') from None
+    except (TypeError, ValueError, OverflowError): raise _refuse(path, where, 'its keypoints are no table of numbers') from None
     if a.ndim == 1 and a.size and a.size % 3 == 0: a = a.reshape(-1, 3)
     if a.ndim != 2 or a.shape[1] not in (2, 3): raise _refuse(path, where, f'its keypoints have shape {a.shape}, not (joints, 2 or 3)')
     return a if a.shape[1] == 3 else np.insert(a, 2, 1., axis=1)

@@ -36,7 +36,7 @@ def _numbers(entries, quantity, path, camera, shape=None, optional=False):
         if optional: return None
         raise _wrong(path, camera, f"there is no {' or '.join(names)} among its entries ({', '.join(map(str, entries)) or 'none'})", "export the calibration again, or add it")
     try: a = np.array(entries[key], np.float64)
-    except (TypeError, ValueError): raise _wrong(path, camera, f"{key} is no array of numbers", "export the calibration again") from None
+    except (TypeError, ValueError, OverflowError): raise _wrong(path, camera, f"{key} is no array of numbers", "export the calibration again") from None
     if shape is not None and a.size != np.prod(shape):
         raise _wrong(path, camera, f"{key} holds {a.size} numbers, not {' x '.join(map(str, shape))}", "export the calibration again")
     if not np.isfinite(a).all(): raise _wrong(path, camera, f"{key} holds NaN or infinity", "calibrate this camera again")
@@ -83,7 +83,7 @@ def _size(entries, c, path, camera, notes):
 def _checked(path, camera, **values):
     "The `Camera` of these values; what it refuses is raised as `MpstError`."
     try: return Camera(name=camera, **values)
-    except ValueError as e: raise MpstError(f"calibration {path}: {e}; export the calibration again.") from None
+    except (ValueError, OverflowError) as e: raise MpstError(f"calibration {path}: {e}; export the calibration again.") from None
 
 def _is_fisheye(entries):
     flag = entries.get('fisheye', entries.get('distortion_model', False))

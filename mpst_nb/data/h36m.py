@@ -177,7 +177,7 @@ def check_joints(
 ) -> np.ndarray:
     "The same joints as float64. Raises `MpstError` for a wrong shape, values that are not finite, a wrong unit, another order of joints, and a mirrored body."
     try: a = np.asarray(joints3d, np.float64)
-    except (TypeError, ValueError): raise MpstError(f"{where}: the 3D joints are not numbers.") from None
+    except (TypeError, ValueError, OverflowError): raise MpstError(f"{where}: the 3D joints are not numbers.") from None
     if a.ndim != 3 or a.shape[1:] != (17, 3) or not len(a): raise MpstError(f"{where}: 3D joints of shape {a.shape} should be (frames, 17, 3).")
     if not np.isfinite(a).all(): raise MpstError(f"{where}: {int((~np.isfinite(a)).any((1, 2)).sum())} of {len(a)} frames have 3D joints that are NaN or infinite, frame {int(np.argmin(np.isfinite(a).all((1, 2))))} first.")
     length = {c: float(np.median(np.linalg.norm(a[:, c]-a[:, p], axis=-1))) for p, c in BONES}
@@ -200,7 +200,7 @@ def check_views(
 ) -> np.ndarray:
     "The same 2D as float64. Raises `MpstError` for a wrong shape, values that are not finite, views in another order, and cameras that do not fit."
     try: a = np.asarray(joints2d, np.float64)
-    except (TypeError, ValueError): raise MpstError(f"{where}: the 2D joints are not (view, frame, joint, 2): the views may differ in length.") from None
+    except (TypeError, ValueError, OverflowError): raise MpstError(f"{where}: the 2D joints are not (view, frame, joint, 2): the views may differ in length.") from None
     if a.ndim != 4 or a.shape[1:] != (len(joints3d), 17, 2): raise MpstError(f"{where}: 2D joints of shape {a.shape} should be (views, {len(joints3d)}, 17, 2).")
     missing = np.isnan(a).all((1, 2, 3))
     if not np.isfinite(a[~missing]).all(): raise MpstError(f"{where}: 2D joints are NaN or infinite in view {np.flatnonzero(~np.isfinite(a).all((1, 2, 3)) & ~missing)[0]}.")
@@ -248,7 +248,7 @@ def _camera(where, name, R, T, f, c, k, p):
     if name not in H36M_CAMERAS: raise MpstError(f"{where}: {name!r} is no camera of Human3.6M; those are {', '.join(H36M_CAMERAS)}.")
     if 0 < np.abs(flat(T)).max() < 100: raise MpstError(f"{where}: camera {name} stands {np.linalg.norm(flat(T)):.1f} mm from the middle of the room: its place is in metres where millimetres belong.")
     try: return Camera(name, np.asarray(R, np.float64), flat(T), flat(f), flat(c), flat(k), flat(p), H36M_CAMERAS[name], 'h36m')
-    except ValueError as e: raise MpstError(f"{where}: {e}") from None
+    except (ValueError, OverflowError) as e: raise MpstError(f"{where}: {e}") from None
 
 def _turn(axis, a):
     "(3, 3) rotation by `a` about x, y or z (0, 1, 2)."
