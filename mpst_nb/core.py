@@ -198,8 +198,11 @@ def hold(
         except OSError: pass          # a file system without locks
         if _same_file(f, file): break
         f.close()                     # its holder has just removed it: a lock on it would keep nobody out
-    f.truncate(0); f.write(f"{what} (process {os.getpid()} on {platform.node()}, since {datetime.now():%Y-%m-%d %H:%M})"); f.flush()
     _held[file] = f
+    try: f.truncate(0); f.write(f"{what} (process {os.getpid()} on {platform.node()}, since {datetime.now():%Y-%m-%d %H:%M})"); f.flush()
+    except OSError as e:
+        with contextlib.suppress(OSError): release(path)
+        raise _not_written(file, e) or e from e
 
 def release(
     path, # as given to `hold`

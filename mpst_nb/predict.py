@@ -89,6 +89,15 @@ def _kind(config):
     if not isinstance(config, dict): return 'nothing known here'
     return 'detector' if {'depths', 'family'} & config.keys() else 'lifter' if {'dim', 'depth', 'mlp_ratio'} <= config.keys() else 'nothing known here'
 
+def _sizes_fit(config, file):
+    "Whether no number of a configuration is above all sides of the tensors in its file, and 4096: one that is would take the machine's memory before anybody could say that it does not fit."
+    from safetensors import safe_open
+    try:
+        with safe_open(file, 'pt') as f: most = max([4096, *(s for k in f.keys() for s in f.get_slice(k).get_shape())])
+    except Exception: return True         # a file that cannot be read is refused by who reads it, in its words
+    numbers = lambda v: [n for x in (v.values() if isinstance(v, dict) else v) for n in numbers(x)] if isinstance(v, (dict, list)) else [v] if isinstance(v, (int, float)) else []
+    return all(n <= most for n in numbers(config))
+
 def _read_network(path, what, make):
     """The network of a folder with config.json and model.safetensors: `make(configuration, path)`. Raises `MpstError` that names the folder if it holds none, or
     another kind of network, or files that cannot be read."""
@@ -97,8 +106,11 @@ def _read_network(path, what, make):
         if not (path/f).is_file(): raise MpstError(f"{path} holds no {what} ({f} is missing); {wanted}.")
     kind = _kind(config := read_json(path/'config.json'))
     if kind != what: raise MpstError(f"{path} holds no {what}: its config.json is of {kind if kind not in _HOLDS else 'a '+kind}; {wanted}.")
-    try: return make(config, path)
+    try:
+        if not _sizes_fit(config, path/'model.safetensors'): raise ValueError('its config.json asks for a larger network than its weights are')
+        return make(config, path)
     except MpstError: raise
+    except MemoryError as e: raise MpstError(f"the {what} in {path} is larger, by its config.json, than this machine's memory; {wanted}.") from e
     except Exception as e: raise MpstError(f"the {what} in {path} cannot be read ({type(e).__name__}: {e}); {wanted}.") from e
 
 # %% ../nbs/51_predict.ipynb #0c2e3412

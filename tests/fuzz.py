@@ -4,7 +4,7 @@
 types put in anywhere; archives and documents that unfold to gigabytes; pickles that would run code; files of random bytes. Each reader runs in a process of its own whose memory may grow by 1 GB and
 that is killed when one case does not end (20 s of its processor time, 80 s by the clock); what a case would do to the outside (a file that its code would leave) is looked for. It prints a table and writes data/results/robust/fuzz.json.
 `--reader NAME` takes one reader, `--seed N` other cases; the failing cases are left in the folder of `--keep`."""
-import argparse, collections, concurrent.futures, io, json, multiprocessing, os, pickle, resource, shutil, signal, struct, sys, tempfile, time, traceback, warnings, zipfile, zlib
+import argparse, collections, concurrent.futures, copy, io, json, multiprocessing, os, pickle, resource, shutil, signal, struct, sys, tempfile, time, traceback, warnings, zipfile, zlib
 from pathlib import Path
 
 import numpy as np
@@ -98,7 +98,7 @@ def changed(tree, steps):
         every = spots(tree)
         if what == "array": every = [s for s in every if isinstance(s[0][s[1]], (np.ndarray, list)) and len(np.shape(s[0][s[1]]) if isinstance(s[0][s[1]], np.ndarray) else [0])] or every
         owner, key = every[int(where*len(every))] if every else (tree, "all")
-        if what == "set": owner[key] = how[0]
+        if what == "set": owner[key] = copy.deepcopy(how[0])
         elif what == "drop" and owner is not tree: owner.pop(key)
         elif what == "twice" and isinstance(owner, list): owner.insert(int(deep*len(owner)), owner[key])
         elif what == "rename" and isinstance(owner, dict) and owner is not tree: owner[how[0]] = owner.pop(key)
