@@ -244,7 +244,9 @@ def read_c3d(
     X = points[:3].transpose(2, 1, 0)*choose((p.get('UNITS') or ['mm'])[0], {'mm': 1., 'm': 1000.}, f'unit in {path}:')
     screen, space = (*p.get('X_SCREEN', ()), *p.get('Y_SCREEN', ())), own.get('SPACE', 'world')
     axes = next((a for a, s in _SCREEN.items() if s == screen), 'z up')
-    return Recording(tuple(p['LABELS']), round(float(p['RATE'][0]), 4), X@_TURNS[space][axes], space=space)
+    labels, rate = tuple(p['LABELS']), float(p['RATE'][0])
+    if not 0 < X.shape[1] <= len(labels) or not 0 < rate < np.inf: raise MpstError(f'{path} is a damaged C3D file: {X.shape[1]} points, {len(labels)} names, {rate:g} frames a second.')
+    return Recording(labels[:X.shape[1]], round(rate, 4), X@_TURNS[space][axes], space=space)
 
 # %% ../../nbs/28_data.files.ipynb #d1d21451
 def _coco_annotation(id, xy):
