@@ -93,11 +93,11 @@ def read_calibration(
 
 def _check_cameras(cameras, path):
     "What no calibration can be: two cameras of one name, or a room of a few millimetres."
+    for c in cameras:
+        if not isinstance(c.name, str) or not np.isfinite([*c.k, *c.p]).all() or len(c.size) != 2: raise MpstError(f"calibration {path}: camera {c.name!r} has no name, a lens of NaN or infinity, or no image size of two numbers; calibrate it or export it again.")
     names = [c.name for c in cameras]
     for n in set(names):
         if names.count(n) > 1: raise MpstError(f"calibration {path} holds {names.count(n)} cameras named {n!r}; give each its own name.")
-    for c in cameras:
-        if not isinstance(c.name, str) or not np.isfinite([*c.k, *c.p]).all() or len(c.size) != 2: raise MpstError(f"calibration {path}: camera {c.name!r} has no name, a lens of NaN or infinity, or no image size of two numbers; calibrate it or export it again.")
     T = np.array([c.T for c in cameras])
     if len(T) > 1 and 0 < np.abs(T-T.mean(0)).max() < 50:
         raise MpstError(f"calibration {path}: the cameras stand within {np.abs(T-T.mean(0)).max():.1f} mm of each other, so their places seem to be in metres; give T in mm.")
