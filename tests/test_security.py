@@ -54,7 +54,10 @@ def test_a_strangers_arrays_run_nothing(tmp_path):
 def test_names_lead_nowhere(tmp_path, monkeypatch, name):
     "Names of cameras, of sequences and of parameters: a file is written in its folder or not at all."
     monkeypatch.setenv("MPST_RUNS", str(tmp_path / "runs")); monkeypatch.chdir(tmp_path)
-    for where in (dict(method=name), dict(data=name)): assert run_folder("train", dict(profile="quick", **where)).parent == (tmp_path / "runs" / "quick" / "train").resolve()
+    for where in (dict(method=name), dict(data=name)):
+        if name.isprintable(): assert run_folder("train", dict(profile="quick", **where)).parent == (tmp_path / "runs" / "quick" / "train").resolve()
+        else:
+            with pytest.raises(MpstError, match="cannot be printed"): run_folder("train", dict(profile="quick", **where))
     from mpst_nb.data.clips import _index_fault
     import pandas as pd
     index = pd.DataFrame([dict(key=name, source="s", subject="S1", action="a", trial=1, frames=1, split="test")])
