@@ -142,3 +142,19 @@ def _read(self: Checkpoint, file):
     return held['state']
 
 def _words(versions): return ', '.join(f'{k} {v}' for k, v in versions.items())
+
+# %% ../nbs/05_checkpoint.ipynb #5a1c10b2
+@patch
+def fill(self: Checkpoint,
+    state, # that `resume` gave
+    parts, # name -> network, optimiser, schedule: what has a `load_state_dict`
+):
+    "Give each part its own state back. Raises `MpstError` for one that does not fit, or is not all there."
+    try:
+        for n, p in parts.items():
+            needs = [set(g) for g in p.state_dict().get('param_groups', ())]        # of an optimiser, which does not look whether it gets them all
+            p.load_state_dict(state[n])
+            lacks = [k for need, g in zip(needs, p.state_dict().get('param_groups', ())) for k in need-set(g)]
+            if lacks: raise KeyError(f"its {n} lacks {lacks[0]}")
+    except (KeyError, IndexError, AttributeError, RuntimeError, TypeError, ValueError) as e:
+        raise MpstError(f"{self.last} does not fit this network ({(str(e) or type(e).__name__).splitlines()[0]}); remove it and {self.previous.name} to start afresh.") from None

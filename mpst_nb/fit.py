@@ -260,11 +260,9 @@ def _resume(kept, parts):
     "The state that a stopped training left, with the parts filled; a fresh one if there is none. Raises `MpstError` if it is another training's."
     with main_first(): state = kept.resume()
     if state is None: return _State()
-    try:
-        for n, p in parts.items(): p.load_state_dict(state[n])
-        return _State(**state['at'])
-    except (KeyError, RuntimeError, TypeError, ValueError) as e:
-        raise MpstError(f"{kept.last} does not fit this network ({str(e).splitlines()[0]}); remove it and {kept.previous.name} to start afresh.") from None
+    kept.fill(state, parts)
+    try: return _State(**state['at'])
+    except (KeyError, TypeError) as e: raise MpstError(f"{kept.last} does not say where its training was ({e}); remove it and {kept.previous.name} to start afresh.") from None
 
 # %% ../nbs/50_fit.ipynb #5a1c4002
 _EVERY = 50   # steps between two looks at whether losses and gradients are finite

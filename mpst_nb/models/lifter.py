@@ -354,5 +354,6 @@ def _resume(kept, model, optimizer):
     "The step to go on from, the curve so far, and the seconds it took; model and optimiser are filled from the checkpoint, if there is one."
     with main_first(): last = kept.resume()
     if last is None: return 0, [], 0.
-    model.load_state_dict(last['model']); optimizer.load_state_dict(last['optimizer'])
-    return last['step'], last['curve'], last['curve'][-1]['seconds']
+    kept.fill(last, dict(model=model, optimizer=optimizer))
+    try: return int(last['step']), list(last['curve']), float(last['curve'][-1]['seconds'])
+    except (KeyError, TypeError, ValueError, IndexError) as e: raise MpstError(f"{kept.last} does not say where its training was ({e}); remove it and {kept.previous.name} to start afresh.") from None
