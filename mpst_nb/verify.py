@@ -31,11 +31,11 @@ def _said(run):
     r = run.record; out = dict(profile=r['parameters'].get('profile'), evaluated_every=r.get('evaluated_every', 1), protocol=r.get('protocol') or 'studio')
     good = isinstance(out['profile'], str), type(out['evaluated_every']) is int and out['evaluated_every'] > 0, out['protocol'] in list(PROTOCOLS)
     if not all(good): k = list(out)[good.index(False)]; raise MpstError(f"{run.path/'result.json'} is no record that can be verified: its {k} is {out[k]!r:.60}; run it again.")
-    return out.values()
+    return tuple(out.values())
 
 def _store_of(run, found=()):
     "The data set with the record's hash, or None: among `found`, or the profile's own."
-    for path in (*found, data_path(next(iter(_said(run))))):
+    for path in (*found, data_path(_said(run)[0])):
         if (Path(path)/'manifest.json').exists():
             store = open_store(path)
             if store.hash == _about(run.record).get('hash'): return store

@@ -284,15 +284,30 @@ class Work:
         return said, took, grown
 
 
-def worker(reader, folder, hostile, n, number, pipe, keep):
-    "Run n cases and tell of each: before it, so that one that never ends is known, and after it."
+def ready(reader, folder, hostile):
+    "In a process of its own, whose memory is bounded from here on: the work of a reader."
     os.chdir(folder); os.environ["OMP_NUM_THREADS"] = "1"
     sys.stderr = sys.stdout = open(os.devnull, "w"); os.dup2(sys.stderr.fileno(), 2); os.dup2(sys.stderr.fileno(), 1)
     import torch
     torch.set_num_threads(1)
-    work = Work(reader, Path(folder)/"files", hostile) if (Path(folder)/"files").mkdir() is None else None
+    (Path(folder)/"files").mkdir(); work = Work(reader, Path(folder)/"files", hostile)
     work.run(("bytes", 0, []))                                  # what is imported late is imported
     resource.setrlimit(resource.RLIMIT_AS, (int(status("VmSize"))*2**20+MEMORY,)*2)
+    return work
+
+
+def once(reader, folder, hostile, case):
+    "What comes of one case, in a process of its own; None if that ends without a word."
+    ours, theirs = multiprocessing.Pipe(False)
+    p = multiprocessing.get_context("fork").Process(target=lambda: theirs.send(ready(reader, folder, hostile).run(case))); p.start(); theirs.close()
+    try: return ours.recv() if ours.poll(300) else None
+    except EOFError: return None
+    finally: p.kill(); p.join()
+
+
+def worker(reader, folder, hostile, n, number, pipe, keep):
+    "Run n cases and tell of each: before it, so that one that never ends is known, and after it."
+    work = ready(reader, folder, hostile)
     left = [n]
     def one(case):
         if left[0] == 0: return

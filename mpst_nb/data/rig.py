@@ -94,7 +94,7 @@ def read_calibration(
 def _check_cameras(cameras, path):
     "What no calibration can be: two cameras of one name, or a room of a few millimetres."
     for c in cameras:
-        if not isinstance(c.name, str) or not np.isfinite([*c.k, *c.p]).all() or len(c.size) != 2: raise MpstError(f"calibration {path}: camera {c.name!r} has no name, a lens of NaN or infinity, or no image size of two numbers; calibrate it or export it again.")
+        if not isinstance(c.name, str) or len(c.size) != 2: raise MpstError(f"calibration {path}: camera {c.name!r} has no name, or no image size of two numbers; calibrate it or export it again.")
     names = [c.name for c in cameras]
     for n in set(names):
         if names.count(n) > 1: raise MpstError(f"calibration {path} holds {names.count(n)} cameras named {n!r}; give each its own name.")
