@@ -8,7 +8,7 @@ __all__ = ['METHODS', 'crop_image', 'upright', 'load_detector', 'load_lifter', '
            'bench_memory']
 
 # %% ../nbs/51_predict.ipynb #24195cda
-import base64, contextlib, ctypes, json, os, subprocess, sys, tempfile
+import base64, contextlib, ctypes, json, math, os, subprocess, sys, tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -89,17 +89,21 @@ def _kind(config):
     if not isinstance(config, dict): return 'nothing known here'
     return 'detector' if {'depths', 'family'} & config.keys() else 'lifter' if {'dim', 'depth', 'mlp_ratio'} <= config.keys() else 'nothing known here'
 
-def _sizes_fit(config, file):
-    "Whether no number of a configuration is above all sides of the tensors in its file, and 4096: one that is would take the machine's memory before anybody could say that it does not fit."
+def _check_size(config, file, make):
+    "Raises `ValueError` for a configuration of a far larger network than the weights in its file: making it would take the machine's memory before anybody could say that they do not fit."
     from safetensors import safe_open
     try:
-        with safe_open(file, 'pt') as f: most = max([4096, *(s for k in f.keys() for s in f.get_slice(k).get_shape())])
-    except Exception: return True         # a file that cannot be read is refused by who reads it, in its words
+        with safe_open(file, 'pt') as f: sides = [f.get_slice(k).get_shape() for k in f.keys()]
+    except Exception: return              # a file that cannot be read is refused by who reads it, in its words
     numbers = lambda v: [n for x in (v.values() if isinstance(v, dict) else v) for n in numbers(x)] if isinstance(v, (dict, list)) else [v] if isinstance(v, (int, float)) else []
-    return all(n <= most for n in numbers(config))
+    fits = all(n <= max(4096, *map(max, filter(None, sides)), 0) for n in numbers(config))
+    if fits:                              # no number is absurd by itself; a sketch without memory shows what they come to together
+        with torch.device('meta'): sketch = make(config)
+        fits = sum(w.numel() for w in (*sketch.parameters(), *sketch.buffers())) <= 2*sum(map(math.prod, sides))+1_000_000
+    if not fits: raise ValueError('its config.json asks for a larger network than its weights are')
 
-def _read_network(path, what, make):
-    """The network of a folder with config.json and model.safetensors: `make(configuration, path)`. Raises `MpstError` that names the folder if it holds none, or
+def _read_network(path, what, make, load):
+    """The network of a folder with config.json and model.safetensors: `make(configuration)`, its weights then taken by `load(network, file)`. Raises `MpstError` that names the folder if it holds none, or
     another kind of network, or files that cannot be read."""
     wanted = f"give the folder of a finished run of {_HOLDS[what]}"
     for f in ('config.json', 'model.safetensors'):
@@ -107,8 +111,8 @@ def _read_network(path, what, make):
     kind = _kind(config := read_json(path/'config.json'))
     if kind != what: raise MpstError(f"{path} holds no {what}: its config.json is of {kind if kind not in _HOLDS else 'a '+kind}; {wanted}.")
     try:
-        if not _sizes_fit(config, path/'model.safetensors'): raise ValueError('its config.json asks for a larger network than its weights are')
-        return make(config, path)
+        _check_size(config, file := path/'model.safetensors', make)
+        return load(make(config), file).eval()
     except MpstError: raise
     except MemoryError as e: raise MpstError(f"the {what} in {path} is larger, by its config.json, than this machine's memory; {wanted}.") from e
     except Exception as e: raise MpstError(f"the {what} in {path} cannot be read ({type(e).__name__}: {e}); {wanted}.") from e
@@ -119,11 +123,11 @@ def load_detector(
     profile: str = 'quick', # where to look for it
 ) -> tuple:
     "A trained detector, ready for inference, and a dict that says which. Raises `MpstError` for a folder that holds none, or weights of another architecture."
-    from mpst_nb.models.detector import load_model
+    from mpst_nb.models.detector import load_weights, network_of
     box, why = list_weights(), 'as told'
     if weights is None: weights, why = ('wild', 'it was made for rooms that it has not seen') if 'detector' in box.get('wild', ()) else _usual(profile)
     path = part_folder(weights) if weights in box else Path(weights)
-    model = _read_network(path, 'detector', lambda config, path: load_model(path))
+    model = _read_network(path, 'detector', network_of, load_weights)
     record = next((read_json(path/f) for f in ('result.json', 'origin.json') if (path/f).is_file()), {})
     about = {k: record.get(k) for k in ('profile', 'parameters', 'git', 'data')}
     return model, dict(folder=weights if weights in box else path.name, taken=why, network=type(model).__name__, config=vars(model.config), **about)
@@ -134,8 +138,7 @@ def load_lifter(
 ):
     "A trained PoseFormer, ready for inference. Raises `MpstError` for a folder that holds none, or weights that do not fit its configuration."
     from mpst_nb.models.lifter import LifterConfig, PoseFormer, load_poseformer
-    make = lambda config, path: load_poseformer(PoseFormer(LifterConfig(**config)), path/'model.safetensors').eval()
-    return _read_network(Path(path), 'lifter', make)
+    return _read_network(Path(path), 'lifter', lambda config: PoseFormer(LifterConfig(**config)), load_poseformer)
 
 # %% ../nbs/51_predict.ipynb #a85d7eba
 def _give_back():

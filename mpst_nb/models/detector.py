@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['DETECTORS', 'DetectorConfig', 'SpatialModule', 'Detector', 'check_frames', 'describe', 'create_model', 'count_flops',
-           'read_weights', 'load_weights', 'load_model', 'timm_state', 'load_pretrained', 'trace_shapes',
+           'read_weights', 'load_weights', 'network_of', 'load_model', 'timm_state', 'load_pretrained', 'trace_shapes',
            'attention_maps', 'draw_kept', 'plot_kept', 'plot_embeddings', 'plot_attention']
 
 # %% ../../nbs/40_models.detector.ipynb #7c665a08
@@ -77,7 +77,7 @@ class SpatialModule(nn.Module):
     ):
         super().__init__()
         c, n = config, len(config.depths)
-        rates = torch.linspace(0, c.drop_path, sum(c.depths)).split(c.depths)
+        rates = torch.linspace(0, c.drop_path, sum(c.depths), device='cpu').split(c.depths)   # numbers, also where the network is only sketched (on 'meta')
         self.patch_embed, self.stages, self.norm = PatchEmbed(c.patch, 3, c.dim), nn.ModuleList(), nn.LayerNorm(c.width)
         for i in range(n):
             merge = PatchMerging(c.dim*2**(i-1)) if i else None
@@ -343,6 +343,14 @@ def _architecture(config):
     c = config if isinstance(config, dict) else vars(config)
     return f"a {c.get('family', 'network')} of {c.get('dim') if c.get('family') == 'vit' else c.get('width')} channels"
 
+def network_of(
+    config: dict, # as config.json has it: of ours, the baseline or a rival
+):
+    "The network of a configuration, its weights random. Raises what its configuration does: TypeError for a name, ValueError for a size."
+    if 'depths' in config: return Detector(DetectorConfig(**config))
+    from mpst_nb.models import rivals
+    return rivals.Rival(rivals.RivalConfig(**{k: tuple(v) if isinstance(v, list) else v for k,v in config.items()}))
+
 def load_model(
     path, # folder with config.json and model.safetensors, as save_pretrained leaves it, or that .safetensors file
 ):
@@ -351,11 +359,7 @@ def load_model(
     folder = path if path.is_dir() else path.parent
     if not (folder/'config.json').is_file(): raise MpstError(f'no config.json in {folder}: without it nobody knows what network the weights are for. Make one with create_model and use load_weights')
     config = read_json(folder/'config.json')
-    if 'depths' in config: model = Detector(DetectorConfig(**config))
-    else:
-        from mpst_nb.models import rivals
-        model = rivals.Rival(rivals.RivalConfig(**{k: tuple(v) if isinstance(v, list) else v for k,v in config.items()}))
-    return load_weights(model, path).eval()
+    return load_weights(network_of(config), path).eval()
 
 # %% ../../nbs/40_models.detector.ipynb #2f79663b
 def timm_state(
