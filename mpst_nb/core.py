@@ -90,12 +90,17 @@ def _alive(pid):
 
 def _remove(path): shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink(missing_ok=True)
 
+_LONG = 7*24*3600   # seconds after which what another machine was writing is given up
+
 def _left_behind(path):
-    "Temporary siblings of a file or folder that a process of this machine left when it was killed."
+    "Siblings of a file or folder that a writer left when it was killed: ('tmp' or 'old', sibling). One of this machine is dead if its process is; of another machine, if nothing there has changed for a week."
     if os.name != 'posix' or not path.parent.is_dir(): return []
-    form = re.compile(re.escape(f'.{path.stem}.')+re.escape(_pid_name().split('-')[0])+r'-(\d+)\.tmp'+re.escape(path.suffix))
-    found = ((form.fullmatch(f), f) for f in os.listdir(path.parent))
-    return [path.with_name(f) for m, f in found if m and (int(m[1]) == os.getpid() or not _alive(int(m[1])))]
+    form, here = re.compile(re.escape(f'.{path.stem}.')+r'([0-9a-f]{8})-(\d+)\.(tmp|old)'+re.escape(path.suffix)), _pid_name().split('-')[0]
+    def dead(host, pid, at):
+        if host == here: return pid == os.getpid() or not _alive(pid)
+        with contextlib.suppress(FileNotFoundError): return time.time()-max(f.stat().st_mtime for f in (at, *at.rglob('*'))) > _LONG
+    found = ((m, path.with_name(m[0])) for m in map(form.fullmatch, os.listdir(path.parent)) if m)
+    return [(m[3], at) for m, at in found if dead(m[1], int(m[2]), at)]
 
 # %% ../nbs/00_core.ipynb #7a0b0001
 def _exchange(a, b):
@@ -108,16 +113,16 @@ def atomic_path(
     path, # the file or folder to make; replaced if it is there
 ):
     """A temporary sibling to write to (a file, or a folder that the block makes); on the disk and renamed to `path` if the block succeeds, removed if it raises, or by the
-    next one that makes the same if this process is killed. Raises `MpstError` where the disk is full or one must not write."""
-    path = Path(path); tmp = path.with_name(f'.{path.stem}.{_pid_name()}.tmp{path.suffix}')
+    next one that makes the same if this process is killed. Where the system cannot let folders change places, as on many a network's disk, the old one steps aside first: killed
+    just then, it comes back when the same is made again. Raises `MpstError` where the disk is full or one must not write."""
+    path = Path(path); tmp, old = (path.with_name(f'.{path.stem}.{_pid_name()}.{kind}{path.suffix}') for kind in ('tmp', 'old'))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        for f in _left_behind(path): _remove(f)
+        for kind, f in _left_behind(path): os.replace(f, path) if kind == 'old' and not path.exists() else _remove(f)
         yield tmp
         for f in (tmp, *tmp.rglob('*')): _to_disk(f)
-        if path.is_dir() and tmp.is_dir() and not _exchange(tmp, path): shutil.rmtree(path)
-        if tmp.is_dir() and path.is_dir(): pass     # they have changed places: what is left to do is to remove the old one
-        else: os.replace(tmp, path)
+        if not (path.is_dir() and tmp.is_dir()): os.replace(tmp, path)
+        elif not _exchange(tmp, path): os.replace(path, old); os.replace(tmp, path); _remove(old)
         _to_disk(path.parent)
     except Exception as e:
         if not isinstance(e, MpstError) and (new := _not_written(path, e)): raise new from e
@@ -194,7 +199,7 @@ def hold(
         try: fcntl.lockf(f, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except (BlockingIOError, PermissionError):
             f.seek(0); who = f.read().strip() or 'another process'; f.close()
-            raise MpstError(f"{path.parent} is being written by {who}: wait until it has ended, or stop it (in JupyterLab, shut its kernel down); then run this again.") from None
+            raise MpstError(f"{path} is being written by {who}: wait until it has ended, or stop it (in JupyterLab, shut its kernel down); then run this again.") from None
         except OSError: pass          # a file system without locks
         if _same_file(f, file): break
         f.close()                     # its holder has just removed it: a lock on it would keep nobody out
@@ -424,11 +429,13 @@ class Run:
         self.notebook, self.params, self.folder = notebook, dict(params), run_folder(notebook, params)
 
     def begin(self):
-        "Start the clock, and remove the record of an earlier run here: from now on its files may be replaced. For notebooks, where a run spans cells. Raises `MpstError` if another process is writing this run."
+        """Start the clock, when all has been checked that can be: from now on the files of an earlier run here may be replaced, so its record steps aside, to `result.earlier.json`, until this one is saved.
+        For notebooks, where a run spans cells. Raises `MpstError` if another process is writing this run."""
         if process()[0] == 0:
             make_folder(self.folder); hold(self.folder/'result.json', self.notebook)
-            if (self.folder/'result.json').exists(): remove_checkpoints(self.folder)   # it was finished: nothing to go on from
-            (self.folder/'result.json').unlink(missing_ok=True)
+            if (self.folder/'result.json').exists():
+                remove_checkpoints(self.folder)                                        # it was finished: nothing to go on from
+                os.replace(self.folder/'result.json', self.folder/'result.earlier.json')
             for f in list(self.folder.rglob('.*.tmp*')): shutil.rmtree(f) if f.is_dir() else f.unlink()   # what a killed run was writing
         self.started, self.clock, self.saved = datetime.now(timezone.utc), time.perf_counter(), False
         return self
@@ -454,6 +461,7 @@ class Run:
         try: self._write(metrics, rows, predictions, curve, data, protocol, more)
         except OSError as e: raise MpstError(f"{self.folder} cannot be written ({e.strerror or e}): make room or change its permissions, and run this again; it goes on from its last state.") from e
         remove_checkpoints(self.folder)   # a finished run needs none to go on from
+        (self.folder/'result.earlier.json').unlink(missing_ok=True)
         release(self.folder/'result.json')
 
     def _others(self):
@@ -475,7 +483,7 @@ def _write(self: Run, metrics, rows, predictions, curve, data, protocol, more):
     if data is None: more = dict(read=read) | more     # measured on no data set: made of other records, and out of date when they are others
     write_json(self.folder/'result.json', dict(
         notebook=self.notebook, profile=self.params['profile'], parameters=self.params, metrics=metrics, protocol=protocol,
-        seed=self.params.get('seed'), data=data, curve=curve, git=code_version(), versions=versions(), host=host() | (dict(processes=process()[1]) if process()[1] > 1 else {}),
+        seed=self.params.get('seed'), data=data, curve=curve, git=(curve or [{}])[-1].get('code') or code_version(), versions=versions(), host=host() | (dict(processes=process()[1]) if process()[1] > 1 else {}),
         number=number, started=self.started.isoformat(timespec='seconds'), seconds=round(time.perf_counter()-self.clock, 2), **more))
 
 # %% ../nbs/00_core.ipynb #e291a873
@@ -549,6 +557,7 @@ def run_notebook(
         choose(k, list(default), f'parameter of {path.name}:')
         _check_type(k, v, default[k])
     params = {k: _own_path(v) if k in ('data', 'baseline', 'detector') else v for k, v in params.items()}
+    profile((default | params)['profile'])   # before a folder is named after it
     out = run_folder(path.stem, default | params)
     first = process()[0] == 0
     if first: make_folder(out); hold(out/'run.ipynb', f'mpst run {path.stem}')
