@@ -237,6 +237,7 @@ class _State:
     curve: list = field(default_factory=list)
     best: dict|None = None                       # the best state by `watch`
     losses: list = field(default_factory=list)   # since the last point of the curve
+    code: list = field(default_factory=list)     # whose steps they are: versions, in order
 
 def _look(at, config, model, watch, lr, bar):
     "A point of the curve; the state is kept if it is the best so far."
@@ -246,23 +247,31 @@ def _look(at, config, model, watch, lr, bar):
         model.eval(); point['eval'] = watch()
         if at.best is None or point['eval']['MSE'] <= at.best['MSE']:
             at.best = dict(MSE=point['eval']['MSE'], step=at.step, model={k: v.detach().cpu().clone() for k, v in model.state_dict().items()})
+    if len(at.code) > 1: point['code'] = ' then '.join(at.code)
     at.curve.append(point)
     bar.set_postfix_str(f"loss {loss:.5f}, {at.images/max(at.seconds, 1e-9):.0f} images/s, data {point['data_share']:.0%}" + (f", held out {point['eval']['MSE']:.0f} px²" if watch else ''))
 
 # %% ../nbs/50_fit.ipynb #2458fd94
-def _keep(kept, at, parts):
-    "Keep the state of a training: where it is, and the parts' own. A disk that is full does not stop it: it says so and goes on, and the state before is still there."
-    at.losses = [float(x) for x in at.losses]
-    try: kept.keep(dict(at=vars(at)) | {n: p.state_dict() for n, p in parts.items()})
-    except MpstError as e: _say(f'{e} The training goes on meanwhile.')
+def _keep(kept, at, parts, wait=0.):
+    """Keep the state of a training: where it is, and the parts' own. A disk that is full does not stop it: it says so and goes on, and the state before is still there. At its end, when there is
+    nothing to go on with and what comes next needs room as well, it waits so many seconds for somebody to make some."""
+    at.losses, until = [float(x) for x in at.losses], time.monotonic()+wait
+    while True:
+        try: return kept.keep(dict(at=vars(at)) | {n: p.state_dict() for n, p in parts.items()})
+        except MpstError as e: left = until-time.monotonic(); _say(f'{e} '+('The training goes on meanwhile.' if not wait else f'The training is at its end and waits, {left:.0f} seconds more.' if left > 0 else 'The training has waited for long enough.'))
+        if left <= 0: return
+        time.sleep(min(left, wait/20))
 
 def _resume(kept, parts):
     "The state that a stopped training left, with the parts filled; a fresh one if there is none. Raises `MpstError` if it is another training's."
     with main_first(): state = kept.resume()
-    if state is None: return _State()
+    if state is None: return _State(code=[code_version()])
     kept.fill(state, parts)
-    try: return _State(**state['at'])
+    try: at = _State(**state['at'])
     except (KeyError, TypeError) as e: raise MpstError(f"{kept.last} does not say where its training was ({e}); remove it and {kept.previous.name} to start afresh.") from None
+    if at.code and at.code[-1] != code_version(): _say(f"{kept.last} was left by the code of {at.code[-1]}, and this is {code_version()}: the record will name both.")
+    if at.code[-1:] != [code_version()]: at.code.append(code_version())
+    return at
 
 # %% ../nbs/50_fit.ipynb #5a1c4002
 _EVERY = 50   # steps between two looks at whether losses and gradients are finite
@@ -336,7 +345,7 @@ def fit(
             elif rank == 0 and time.monotonic()-last > config.keep_every: sound(); _keep(kept, at, parts); last = time.monotonic()
             elif at.step % _EVERY == 0: sound()
     bar.close()
-    if rank == 0: _keep(kept, at, parts)           # until the record is saved: what comes after training may fail
+    if rank == 0: _keep(kept, at, parts, 10*config.keep_every)   # until the record is saved: what comes after training may fail
     if at.best and config.choose == 'best': model.load_state_dict(at.best['model'])
     set_seed(hash((seed, steps, 0)) % 2**31)       # what follows draws the same numbers whether the training was stopped or not
     model.eval()
