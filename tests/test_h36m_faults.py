@@ -6,7 +6,7 @@ from pathlib import Path
 import cdflib, h5py, numpy as np, pytest, torch
 
 from mpst_nb.core import MpstError
-from mpst_nb.data.h36m import FORMS, WRITERS, load_arrays, make_sequence, open_h36m, read_cameras
+from mpst_nb.data.h36m import FORMS, H36M_ACTIONS, WRITERS, load_arrays, make_sequence, open_h36m, read_cameras
 from mpst_nb.data.h36m import _KARFLY_TO_17, _object, _save_cdf, write_metadata
 from mpst_nb.data.motion import Motion
 from mpst_nb.data.studio import studio_cameras
@@ -19,9 +19,9 @@ CD, C2, MB = 'S5/MyPoseFeatures/D3_Positions/Walking.cdf', 'S5/MyPoseFeatures/D2
 H5, OTHER = 'S5/Walking-1/annot.h5', [16, *range(16)]                      # another order of 17 joints
 
 
-def walk(subject, trial):
-    cameras, X = studio_cameras(subject), Motion(subject, 'Walking', trial)(np.arange(12)/50).joints*1000
-    return make_sequence('studio', subject, 'Walking', trial, X, cameras, np.stack([c.project(X) for c in cameras]))
+def walk(subject, trial, action='Walking'):
+    cameras, X = studio_cameras(subject), Motion(subject, action, trial)(np.arange(12)/50).joints*1000
+    return make_sequence('studio', subject, action, trial, X, cameras, np.stack([c.project(X) for c in cameras]))
 
 
 @pytest.fixture(scope='module')
@@ -228,6 +228,24 @@ def test_each_is_told_by_file_fault_and_remedy(form, good, tmp_path):
         assert words in said, (form, what, words, said)
         assert any(name in said for name in files) or 'bad' in said, (form, what, said)          # the file, or the folder where none is to blame
         assert re.search(r'\b(again|give|choose)\b', said), (form, what, 'no remedy', said)
+
+
+# As karfly's label file and h36m-fetch's folders have them; our own writers cannot tell whether they are read.
+REAL = ['Directions-1', 'Directions-2', 'Discussion-1', 'Discussion-2', 'Eating-1', 'Eating-2', 'Greeting-1', 'Greeting-2', 'Phoning-1', 'Phoning-2', 'Posing-1', 'Posing-2', 'Purchases-1', 'Purchases-2',
+        'Sitting-1', 'Sitting-2', 'SittingDown-1', 'SittingDown-2', 'Smoking-1', 'Smoking-2', 'TakingPhoto-1', 'TakingPhoto-2', 'Waiting-1', 'Waiting-2', 'Walking-1', 'Walking-2', 'WalkingDog-1', 'WalkingDog-2',
+        'WalkingTogether-1', 'WalkingTogether-2']
+
+
+def test_real_names_are_read(tmp_path):
+    "All 30 names of real copies, in karfly's table and as h36m-fetch's folders, are the release's actions 2 to 16 in its order; and they are what our writers write."
+    one = walk('S1', 1); keys = [f'S1-{a}-{t}' for a in H36M_ACTIONS for t in (1, 2)]
+    WRITERS['karfly']([one], tmp_path/'karfly'); file = tmp_path/'karfly'/KA; x = np.load(file, allow_pickle=True).item()
+    assert x['action_names'] == REAL
+    table = np.tile(x['table'], 30); table['action_idx'] = np.repeat(np.arange(30), 12); np.save(file, _object({**x, 'action_names': REAL, 'table': table}))
+    WRITERS['h36m-fetch']([one], tmp_path/'fetch')
+    for name in REAL: (tmp_path/'fetch/S1'/name).exists() or shutil.copytree(tmp_path/'fetch/S1/Walking-1', tmp_path/'fetch/S1'/name)
+    for form in ('karfly', 'fetch'):
+        h = open_h36m(tmp_path/form); assert h.sequences == keys and [h.pose(k).key for k in ('S1-Photo-2', 'S1-WalkDog-1', 'S1-WalkTogether-2')] == ['S1-Photo-2', 'S1-WalkDog-1', 'S1-WalkTogether-2']
 
 
 def test_the_table_is_long_enough():

@@ -15,7 +15,7 @@ import xml.etree.ElementTree as ET
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from itertools import product
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 
 import numpy as np
 
@@ -29,7 +29,7 @@ H36M_SUBJECTS = ('S1', 'S5', 'S6', 'S7', 'S8', 'S9', 'S11')       # those whose 
 H36M_CAMERAS = {'54138969': (1000, 1002), '55011271': (1000, 1000), '58860488': (1000, 1000), '60457274': (1000, 1002)}   # in order: width, height
 H36M_ACTIONS = ('Directions', 'Discussion', 'Eating', 'Greeting', 'Phoning', 'Posing', 'Purchases', 'Sitting', 'SittingDown', 'Smoking',
                 'Photo', 'Waiting', 'Walking', 'WalkDog', 'WalkTogether')   # in the release's order: number 2 to 16
-_ALIASES = dict(TakingPhoto='Photo', WalkingDog='WalkDog')
+_ALIASES = dict(TakingPhoto='Photo', WalkingDog='WalkDog', WalkingTogether='WalkTogether')
 _EXCEPTIONS = dict(   # the number in the name of trial 1 and of trial 2, where it is not 1 and none
     S1='Eating 2 -, Sitting 1 2, SittingDown 2 -',
     S5='Directions 1 2, Discussion 2 3, Greeting 1 2, SittingDown - 1, Photo - 2, Waiting 1 2',
@@ -52,7 +52,7 @@ H36M_NAMES = _default_names()
 
 # %% ../../nbs/22_data.h36m.ipynb #bfae1226
 def action_of(
-    name: str, # 'Directions', 'TakingPhoto', ...
+    name: str, # 'Directions', 'TakingPhoto', 'WalkingTogether', ...
 ) -> str:
     "Our name of an action. Raises `MpstError` listing the actions if it is none."
     return choose(_ALIASES.get(name, name), H36M_ACTIONS, 'action')
@@ -159,7 +159,7 @@ class PoseSequence:
 
     def projected(self) -> np.ndarray:
         "The 3D joints as the cameras see them, (v, t, 17, 2) px. Raises `MpstError` if there are no cameras."
-        if not self.cameras: raise MpstError(f"{self.key} came without cameras: give `cameras=` a metadata.xml, cameras.pkl, camera_data.pkl or h36m_dataset.py.")
+        if not self.cameras: raise MpstError(f"{self.key} came without cameras. Lay a metadata.xml, cameras.pkl, camera_data.pkl or h36m_dataset.py beside its files, or give one: --cameras of mpst prepare, cameras= in Python.")
         return np.stack([c.project(self.joints3d) for c in self.cameras])
 
     def both(self) -> np.ndarray:
@@ -504,6 +504,11 @@ def _footage(where, four, notes, first=0):
     if not all(there): notes.append(f"{where}: no pictures of camera {', '.join(c for c, t in zip(H36M_CAMERAS, there) if not t)}.")
     return tuple(f if t else None for f, t in zip(four, there))
 
+def _beneath(name):
+    "An image's name in a list as a path below the folder of images; None for one that would lead out of it."
+    p = PureWindowsPath(str(name))                                       # knows both slashes
+    return None if p.drive or p.root or '..' in p.parts or not p.parts else Path(*p.parts)
+
 def _sequence_images(roots, subject, action, trial, first, where, notes):
     "The images that h36m-fetch extracts, and karfly's code reads: S1/Directions-1/imageSequence/54138969/img_000001.jpg in one of these folders."
     folders = [r/subject/f'{a}-{trial}'/'imageSequence' for r in roots for a in dict.fromkeys((_LONG.get(action, action), action))]
@@ -513,7 +518,7 @@ def _sequence_images(roots, subject, action, trial, first, where, notes):
 # %% ../../nbs/22_data.h36m.ipynb #63d88686
 def _from_views(where, subject, action, trial, cameras, views, notes=(), tol=1., images=None):
     "A sequence from the camera coordinates of each view: v -> (frames, (t, 17, 3) camera mm, (t, 17, 2) px); `images(first frame, notes)` finds its pictures. The views must agree on the world within `tol` mm."
-    if not cameras: raise MpstError(f"{where}: these poses are in camera coordinates and there are no cameras to bring them into the world: give `cameras=` a metadata.xml or cameras.pkl.")
+    if not cameras: raise MpstError(f"{where}: these poses are in camera coordinates and there are no cameras to bring them into the world. Lay a metadata.xml or cameras.pkl beside them, or give one: --cameras of mpst prepare, cameras= in Python.")
     common, notes = sorted(set.intersection(*(set(f.tolist()) for f, _, _ in views.values()))), list(notes)
     if not common: raise MpstError(f"{where}: the views have no frame in common.")
     world, uv = {}, np.full((len(cameras), len(common), 17, 2), np.nan)
@@ -551,7 +556,7 @@ def _forms_of(path):
 def open_h36m(
     path,            # a folder or file in one of the FORMS
     cameras=None,    # where the form has none of its own: a file for `read_cameras`, or subject -> four cameras
-    detections=None, # VideoPose3D and mmpose: which 2D, by name ('gt', 'cpn_ft_h36m_dbb'), for VideoPose3D also a path
+    detections=None, # VideoPose3D and mmpose: which 2D, by name ('gt', 'cpn_ft_h36m_dbb'), for VideoPose3D also a path; False: none
 ) -> H36M:
     "Human3.6M as it lies at `path`. Raises `MpstError` if nothing is there, if it is no form that is read (it lists those that are), or several, and for a broken file."
     path = Path(path)
@@ -566,13 +571,21 @@ def open_h36m(
     return H36M(path, forms[0], _order(readers), tuple(notes))
 
 # %% ../../nbs/22_data.h36m.ipynb #af212efd
+def _files2d(folder): return {f.stem.removeprefix('data_2d_h36m_'): f for f in sorted(folder.glob('data_2d_h36m_*.npz'))}
+
+def _undecided(path):
+    "Whether there are several 2D of VideoPose3D at a path and none is the truth, so that `open_h36m` has to be told which."
+    if path.is_dir() and _forms_of(path)[:1] != ['videopose3d']: return False
+    files = _files2d(_files(path, 'videopose3d')[0].parent); return len(files) > 1 and 'gt' not in files
+
 def _detections(folder, which, notes):
     "subject -> name -> views of VideoPose3D's 2D; none if there is no file."
-    files = {f.stem.removeprefix('data_2d_h36m_'): f for f in sorted(folder.glob('data_2d_h36m_*.npz'))}
+    files = _files2d(folder)
+    if which is False: notes.append(f"{folder}: the 2D is not read; {', '.join(files)} lie{'s'*(len(files) == 1)} there." if files else f"{folder}: no data_2d_h36m_*.npz, so there is no 2D."); return {}
     if which is not None and Path(which).is_file(): name, files = str(which), {str(which): Path(which)}
     elif which is not None: choose(which, files, f'2D detections in {folder}:'); name = which
     elif 'gt' in files or len(files) == 1: name = 'gt' if 'gt' in files else next(iter(files))
-    elif files: raise MpstError(f"{folder} holds several 2D files: choose one of detections={', '.join(map(repr, files))}.")
+    elif files: raise MpstError(f"{folder} holds the 2D of several detectors, {', '.join(files)}, and not the truth (gt): choose one in Python, open_h36m(path, detections={next(iter(files))!r}), or leave one file there. mpst doctor needs none.")
     else: notes.append(f"{folder}: no data_2d_h36m_*.npz, so there is no 2D."); return {}
     d = load_arrays(files[name])
     if not isinstance(d.get('positions_2d'), dict): raise MpstError(f"{files[name]} has no 'positions_2d'; it has {', '.join(d)}.")
@@ -635,7 +648,7 @@ def write_videopose3d(
 # %% ../../nbs/22_data.h36m.ipynb #9c5a3a11
 _KARFLY = (3, 2, 1, 6, 7, 8, 0, 12, 13, 15, 27, 26, 25, 17, 18, 19, 14)   # its joints, by their place among the 32
 _KARFLY_TO_17 = [_KARFLY.index(j) for j in H36M_32_TO_17]
-_LONG = {v: k for k, v in _ALIASES.items()}                             # its names of Photo and WalkDog
+_LONG = {v: k for k, v in _ALIASES.items()}                             # its names of Photo, WalkDog and WalkTogether
 
 def _karfly_cameras(path, d):
     "subject -> four cameras."
@@ -723,21 +736,29 @@ def _read_mmpose(path, cameras, detections):
     rates, notes = sorted({f.parent for f in files}, key=lambda f: -int('0'+re.sub(r'\D', '', f.name))), []
     if len(rates) > 1: notes.append(f"{rates[0].name} is read; {', '.join(r.name for r in rates[1:])} lie there too: give that folder for them.")
     cams = _beside((rates[0], rates[0].parent, rates[0].parent.parent), cameras); out = []
-    def read(file, d, s, action, trial, group):
+    def pictures(where, names, s, name, action, trial, group, first, said):
+        "As the rows name them, else by other names of the action: lists say S1_Photo_1 where folders say S1_TakingPhoto_1, and the other way round."
+        camera = next(iter(group)); own = _beneath(names[group[camera][0][0]]); number = name.replace(' ', '_').partition('_')[1:]
+        stems = dict.fromkeys((name, H36M_NAMES[s][action, trial].replace(' ', '_'), *(''.join((a, *number)) for a in (action, _LONG.get(action, action)))))
+        tried = [f'{s}/{s}_{x}.{camera}/{s}_{x}.{camera}_{_NUMBER}.jpg' for x in stems]
+        if own: tried.insert(0, str(own)[:-10]+_NUMBER+own.suffix)
+        for path in tried:
+            lacks = []; four = _footage(where, [rates[0].parent.parent/'images'/path.replace(camera, c) for c in H36M_CAMERAS], lacks, first)
+            if four: said += lacks; return four
+        return ()
+    def read(file, d, s, name, action, trial, group):
         where = f"{file}, {s} {action} {trial}"; four = _four(cams, s, where); views = {}
-        for v, name in enumerate(H36M_CAMERAS):
-            if name not in group: continue
-            i, frames = np.array(group[name]).T
+        for v, c in enumerate(H36M_CAMERAS):
+            if c not in group: continue
+            i, frames = np.array(group[c]).T
             views[v] = frames, np.asarray(d['S'][i][..., :3], np.float64)*1000, np.asarray(d['part'][i][..., :2], np.float64)
-        stem = lambda c: f"{s}_{H36M_NAMES[s][action, trial].replace(' ', '_')}.{c}"
-        images = lambda first, said: _footage(where, [rates[0].parent.parent/'images'/s/stem(c)/f'{stem(c)}_{_NUMBER}.jpg' for c in H36M_CAMERAS], said, first)
-        return _from_views(where, s, action, trial, four, views, images=images)
+        return _from_views(where, s, action, trial, four, views, images=partial(pictures, where, d['imgname'], s, name, action, trial, group))
     for file in (f for f in files if f.parent == rates[0]):
         d, groups = _mmpose_rows(file)
-        if detections is not None: d = {**d, 'part': _mmpose_detections(file, detections, len(d['part']))}; notes.append(f"2D of {file.name} from the detections {detections}.")
+        if detections: d = {**d, 'part': _mmpose_detections(file, detections, len(d['part']))}; notes.append(f"2D of {file.name} from the detections {detections}.")
         known = _known(file, list(dict.fromkeys(s for s, _ in groups)), notes)
         for (s, name), group in groups.items():
-            if s in known: a, t = _named(file, trial_of, s, name); out.append((f'{s}-{a}-{t}', partial(read, file, d, s, a, t, group)))
+            if s in known: a, t = _named(file, trial_of, s, name); out.append((f'{s}-{a}-{t}', partial(read, file, d, s, name, a, t, group)))
     return _unique(path, out), notes
 
 _READERS['mmpose'] = _read_mmpose
@@ -778,11 +799,11 @@ def _microsoft_row(file, i, r):
     return f"S{r['subject']}", int(r['camera_id'])
 
 def _microsoft_image(where, r):
-    "A record's image with a place for the number, as s_01_act_02_subact_01_ca_01/s_01_act_02_subact_01_ca_01_{:06d}.jpg; none where its name has no number. `MpstError` for another number than the record's."
+    "A record's image with a place for the number, as s_01_act_02_subact_01_ca_01/s_01_act_02_subact_01_ca_01_{:06d}.jpg; none where its name has no number, or leads elsewhere. `MpstError` for another number than the record's."
     stem, number, kind = re.match(r'(.*?)(\d{6})?(\.\w+)?$', str(r.get('image', ''))).groups()
     if number is None or kind is None: return None
     if int(number) != r['image_id']: raise MpstError(f"{where}: the record of image {r['image_id']} names {r['image']!r}: the images would be of other frames. Take the file from its authors again.")
-    return stem+_NUMBER+kind
+    return _beneath(stem+_NUMBER+kind)
 
 def _microsoft_images(folder, names, first, where, notes):
     "Where the images of the views lie, in the folders or archives that the authors' code reads: images/ or images.zip beside the annotations or above them."
@@ -866,7 +887,7 @@ def _read_motionbert(path, cameras, detections):
     path, notes = _files(path, 'motionbert')[0], []; d = load_arrays(path); cams = _beside((path.parent, path.parent.parent), cameras); out = []
     def read(split, s, action, trial, views):
         where, said, part = f'{path}, {s} {action}-{trial}', [], d[split]; four = _four(cams, s, where); n = min(r.stop-r.start for r in views.values())
-        if not four: raise MpstError(f"{where}: its poses are in image px and there are no cameras to bring them into the world: give `cameras=` a metadata.xml or cameras.pkl.")
+        if not four: raise MpstError(f"{where}: its poses are in image px and there are no cameras to bring them into the world. Lay a metadata.xml or cameras.pkl beside them, or give one: --cameras of mpst prepare, cameras= in Python.")
         if len(views) < 2: raise MpstError(f"{where}: one view alone has no depth; its file should hold the views of several cameras.")
         rows = {v: slice(r.start, r.start+n) for v, r in sorted(views.items())}
         if any(r.stop-r.start > n for r in views.values()): said.append(f"{where}: views differ in length, trimmed to {n} frames.")
