@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['PROFILES', 'MpstError', 'choose', 'project_root', 'folder', 'NotWritten', 'atomic_path', 'write_json', 'read_json',
-           'check_archive', 'load_npz', 'hold', 'release', 'seed_everything', 'pick_device', 'process', 'Profile',
-           'profile', 'parameters_begin', 'parameters_end', 'run_folder', 'code_version', 'host', 'versions',
+           'check_archive', 'load_npz', 'hold', 'release', 'held', 'seed_everything', 'pick_device', 'process',
+           'Profile', 'profile', 'parameters_begin', 'parameters_end', 'run_folder', 'code_version', 'host', 'versions',
            'make_folder', 'remove_checkpoints', 'record_hash', 'Run', 'RunRecord', 'load_runs', 'find_notebook',
            'notebook_parameters', 'run_notebook']
 
@@ -215,6 +215,16 @@ def release(
     "Let others write there; nothing happens where this process does not hold it."
     file = Path(path).with_name(f'.{Path(path).name}.lock')
     if file in _held: file.unlink(missing_ok=True); _held.pop(file).close()
+
+@contextlib.contextmanager
+def held(
+    path, # as for `hold`
+    what, # as for `hold`
+):
+    "Hold it for as long as the block takes; the folder that it lies in is made."
+    make_folder(Path(path).parent); hold(path, what)
+    try: yield
+    finally: release(path)
 
 # %% ../nbs/00_core.ipynb #1d218664
 def seed_everything(

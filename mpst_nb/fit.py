@@ -8,7 +8,7 @@ __all__ = ['FitConfig', 'learning_rate', 'optimizer_groups', 'predict_batch', 'c
            'store_joints', 'evaluate_detector', 'to_image', 'seconds_per_epoch', 'split_keys', 'watcher']
 
 # %% ../nbs/50_fit.ipynb #53dccdcc
-import contextlib, hashlib, json, math, os, tempfile, time
+import contextlib, hashlib, json, math, os, tempfile, time, zipfile
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
@@ -374,7 +374,9 @@ def tokens_of(
 def _tokens_of(model, store, keys, augment, copies, seed, keep, progress, piece):
     file = Path(keep)/f'{_token_hash(model, store, keys, augment, copies, seed)}.npz' if keep else None
     if file and file.exists():
-        with np.load(file) as z: return {k: {n: z[f'{k}/{n}'] for n in _KEPT} for k in keys}
+        try:
+            with np.load(file) as z: return {k: {n: z[f'{k}/{n}'] for n in _KEPT} for k in keys}
+        except (zipfile.BadZipFile, ValueError, KeyError, OSError, EOFError) as e: _say(f"{file} is damaged ({e}): these tokens are computed anew.")     # a cache
     device, out = next(model.parameters()).device, {}
     model.eval()
     def look(i, key, copy, first):   # a piece of the sequence; the augmentation, drawn anew from the same numbers, is that of the other pieces

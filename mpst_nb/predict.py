@@ -17,7 +17,7 @@ from fastcore.basics import patch
 from tqdm import tqdm
 
 from .camera import apply_affine, crop_affine, crop_geometry, invert_affine, triangulate
-from .core import MpstError, atomic_path, choose, code_version, folder, load_runs, pick_device, read_json, versions
+from .core import MpstError, atomic_path, choose, code_version, folder, held, load_runs, pick_device, read_json, versions
 from .data.calibration import read_cameras
 from .data.rig import (LiveViews, SynchronisedVideos, VideoWriter, describe_rig, fetch_sample, find_boxes, fit_camera, in_step, match_videos, open_videos,
                               pace_of, read_offsets, video_info, write_calibration)
@@ -642,7 +642,8 @@ def predict_videos(
     for n in notes: say(n)
     means = _meanings(solid, lifter is not None)
     about = _about(opened, cameras, names, job.where, job.how, notes, about, job.clip, lifter is not None, method)
-    with atomic_path(out) as tmp:
+    with held(out, 'mpst predict'), atomic_path(out) as tmp:
+        _check_out(out, overwrite)          # another one may have ended meanwhile
         tmp.mkdir()
         stills = _predict_to(tmp, job.found, job.solve, opened, names, job.tiles, overlay, means, say)
         if lifter is not None:

@@ -241,15 +241,12 @@ def _prepare(writer, config, path, workers):
     return writer.close([dict(key=k, source='studio', subject=s, action=a, trial=t, frames=config.frames, fps=float(config.fps), split=split(s)) for k, s, a, t in config.keys])
 
 # %% ../../nbs/21_data.studio.ipynb #3b369f17
-@contextlib.contextmanager
 def one_writer(
     path, # folder of a data set
     what, # that writes it, for the message that another one gets
 ):
     "The only process that prepares the data set there; raises `MpstError` naming the other one."
-    make_folder(path); hold(Path(path)/'manifest.json', what)
-    try: yield
-    finally: release(Path(path)/'manifest.json')
+    return held(Path(path)/'manifest.json', what)
 
 @contextlib.contextmanager
 def _one_thread():
