@@ -33,12 +33,12 @@ def _prepare(a):
         other = next(p.name for p in PROFILES.values() if p.source == a.source)
         raise MpstError(f"the {name} profile trains on {source}, not on {a.source}: mpst prepare {source} --profile {name}, "
                         f"or mpst prepare {a.source} --profile {other}")
-    own = dict(step=a.step, subjects=a.subjects, protocol=a.protocol, cameras=a.cameras, workers=a.workers, skip_damaged=a.skip_damaged)
+    own = dict(step=a.step, subjects=a.subjects, protocol=a.protocol, cameras=a.cameras, detections=a.detections, workers=a.workers, skip_damaged=a.skip_damaged)
     if a.path: return _prepare_h36m(a, name, own)
     given = [k for k, v in own.items() if v not in (None, False)]
     if given: raise MpstError(f"{', '.join('--'+k.replace('_', '-') for k in given)} is for Human3.6M that is read from a PATH: mpst prepare h36m PATH")
     from mpst_nb.data.source import open_data
-    store = open_data(name, path=a.out)
+    store = open_data(name, path=a.out, pictures=False)
     print(f'{store.path}: {len(store.index)} sequences, {store.index.frames.sum()} frames of each view')
 
 def _prepare_h36m(a, name, own):
@@ -60,10 +60,10 @@ def _verify(a):
     whole = verify_report if a.report else verify_profile
     fine = whole(a.profile, a.data) if a.report or not a.runs else True
     for path in a.runs:
-        t = verify_run(path, a.data); fine &= bool(t.equal.all())
+        t = verify_run(path, a.data); fine &= len(t) > 0 and bool(t.equal.all())
         print(f'{path}\n{t.to_string(index=False) if len(t) else "nothing could be computed again"}')
         for n in t.attrs['notes']: print(f'  {n}')
-    if not fine: raise MpstError('some figures are not what their record says: see above.')
+    if not fine: raise MpstError('some figures are not what their record says, or none could be computed again: see above.')
 
 def _keep(a):
     from mpst_nb.report import keep_records, kept_folder
@@ -111,13 +111,14 @@ def _predict(a):
 
 def _prepare_arguments(c):
     c.add_argument('source', choices=['studio', 'h36m'], help='studio: the embedded benchmark; h36m: Human3.6M, for the paper profile')
-    c.add_argument('path', nargs='?', help='h36m: where your copy is, with its videos or images')
+    c.add_argument('path', nargs='?', help='h36m: where your copy is; with its videos or images it trains, without them it becomes a data set of poses, to lift and triangulate')
     c.add_argument('--profile', help='default: quick for the studio, paper for h36m')
     c.add_argument('--out', help="folder (default: the profile's own, in cache/)")
     c.add_argument('--step', type=int, help='h36m: every so many frames of its 50 a second (default: 1)')
     c.add_argument('--subjects', nargs='+', metavar='S1', help='h36m: only these')
     c.add_argument('--protocol', help='h36m: leave out what this protocol drops: karfly, motionbert, ... (default: nothing)')
     c.add_argument('--cameras', help='h36m: a camera file, where the copy has none')
+    c.add_argument('--detections', metavar='NAME', help="h36m: take the 2D of a detector along, for mpst run lift -p detector given: cpn_ft_h36m_dbb, sh, ... as it lies there, or the path of a .npz in VideoPose3D's layout; gt: none (default: none with pictures, the only one there without)")
     c.add_argument('--workers', type=int, help='h36m: processes (default: one a core)')
     c.add_argument('--skip-damaged', action='store_true', help='h36m: leave out sequences that cannot be prepared, and list them')
 

@@ -15,7 +15,7 @@ from concurrent.futures.process import BrokenProcessPool
 import contextlib, importlib, multiprocessing, os, time
 import numpy as np
 from ..camera import Camera, look_at, box_of, crop_affine
-from ..core import PROFILES, MpstError, hold, make_folder, release
+from ..core import PROFILES, MpstError, held
 from .body import PHENOTYPES, PARTS, check_mesh, get_body, joint_points
 from .clips import StoreWriter, open_store
 from .motion import ACTIONS, Motion
