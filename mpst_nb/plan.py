@@ -75,7 +75,7 @@ def paper_plan(
     data = step('data', threads=os.cpu_count())
     steps = [data]
     for seed in seeds or p.seeds:
-        train = lambda method, *needs, **kw: step('train', data, *needs, method=method, seed=seed, **kw)
+        train = lambda method, *needs, **kw: step('train', data, *needs, threads=p.fit.get('loaders', 1), method=method, seed=seed, **kw)
         base = train('baseline')
         ours = {f: train('mpst', base, frames=f) for f in p.frames}
         more = [*p.ablations, *(p.ablations_once if seed == p.seeds[0] else ())]
@@ -114,7 +114,7 @@ def forecast(
 
 # %% ../nbs/54_plan.ipynb #c5a1e001
 _MEMORY = dict(data=3000, train=3000, lift=2000, bench=6000, table=1500)  # MB in the profiles of the studio
-_PAPER_MEMORY, _PAPER_MINUTES = 48_000, 24*60                             # of what works on Human3.6M: not measured
+_PAPER_MEMORY, _PAPER_MINUTES = 48_000, 24*60                             # of what works on Human3.6M, not measured: a day at a time, which most clusters allow; it goes on from where it was
 
 def _image_memory(p):
     "MB that all images of a studio take, decoded: 7 subjects, 15 actions, four views, crops a quarter larger than the detector's."
@@ -128,9 +128,9 @@ def step_resources(
     "What the step asks of a cluster, by Snakemake's names: `mem_mb`, `runtime` in minutes, and `gpu` if any. Raises `MpstError` for a number of GPUs below 0."
     if gpus is not None and gpus < 0: raise MpstError(f"gpus={gpus} should be 0 or more.")
     big = profile(step.params['profile']).source == 'h36m' and not step.drawn and step.notebook != 'bench'
-    minutes = _PAPER_MINUTES if np.isnan(step.seconds) else max(10, step.seconds/60*4)   # four times as long as expected: other cores are slower
+    minutes = _PAPER_MINUTES if np.isnan(step.seconds) else max(10, step.seconds/60*4)*attempt   # four times as long as expected: other cores are slower
     memory = _PAPER_MEMORY if big else _MEMORY.get(step.notebook, _MEMORY['table'])+(2*_image_memory(profile(step.params['profile'])) if step.notebook == 'train' else 0)
-    asked = dict(mem_mb=int(np.ceil(memory))*attempt, runtime=int(np.ceil(minutes))*attempt)
+    asked = dict(mem_mb=int(np.ceil(memory))*min(attempt, 3), runtime=int(np.ceil(minutes)))
     gpus = int(big) if gpus is None else gpus
     return asked | (dict(gpu=gpus) if gpus and step.notebook in ('train', 'lift', 'bench') else {})
 
