@@ -195,7 +195,7 @@ def hold(
     if fcntl is None or file in _held: return
     while True:
         try: f = open(file, 'a+')
-        except OSError as e: raise MpstError(f"{path.parent} cannot be written ({e.strerror}): change its permissions, or choose another folder (MPST_RUNS moves all runs).") from None
+        except OSError as e: raise MpstError(f"{path.parent} cannot be written ({e.strerror}): change its permissions, or choose another folder (MPST_RUNS moves runs, MPST_CACHE data sets).") from None
         try: fcntl.lockf(f, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except (BlockingIOError, PermissionError):
             f.seek(0); who = f.read().strip() or 'another process'; f.close()
@@ -411,7 +411,7 @@ def make_folder(
 ):
     "Make a folder and those above it; raises `MpstError` where one must not."
     try: Path(path).mkdir(parents=True, exist_ok=True)
-    except (OSError, ValueError) as e: raise MpstError(f"{path} cannot be made ({getattr(e, 'strerror', None) or e}): change the permissions of the folder above, or choose another (MPST_RUNS moves all runs).") from None
+    except (OSError, ValueError) as e: raise MpstError(f"{path} cannot be made ({getattr(e, 'strerror', None) or e}): change the permissions of the folder above, or choose another (MPST_RUNS moves runs, MPST_CACHE data sets).") from None
 
 def remove_checkpoints(
     path, # folder of a training

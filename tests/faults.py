@@ -194,6 +194,14 @@ def damaged_video(tmp):
     return said
 
 
+@fault("a bit of a crop video that flipped on its disk", r"S1-Walking-1\.\w+\.mp4 is not what was prepared: its checksum differs\. Remove .* and prepare the data set again", "the rest of the data set can be read")
+def flipped_video(tmp):
+    store = small_store(tmp / "store")
+    f = next((store.path / "crops").glob("S1*.mp4")); data = bytearray(f.read_bytes()); data[len(data) // 2] ^= 1; f.write_bytes(data)
+    said = message(store.crops, "S1-Walking-1"); store.crops("S9-Walking-1")
+    return said
+
+
 @fault("an index that is damaged", r"store is a damaged data set .*index\.parquet.*prepare it again", "nothing was changed")
 def damaged_index(tmp):
     from mpst_nb.data.clips import open_store
@@ -236,6 +244,18 @@ def nan_loss(tmp):
 def changed_data(tmp):
     store = small_store(tmp / "store"); before = stopped(store, tmp / "run")
     said = message(training, small_store(tmp / "other", seed=1), tmp / "run")
+    assert {f.name: f.read_bytes() for f in (tmp / "run").glob("*.pt")} == before
+    return said
+
+
+@fault("annotations that somebody changed under a run", r"S1-Walking-1\.npz is not what was prepared: its checksum differs", "the state of the training on what was prepared")
+def changed_annotations(tmp):
+    import numpy as np
+    from mpst_nb.core import load_npz
+    from mpst_nb.data.clips import open_store
+    store = small_store(tmp / "store"); before = stopped(store, tmp / "run")
+    f = store.path / "annotations" / "S1-Walking-1.npz"; d = load_npz(f); np.savez(f, **d | dict(joints2d=d["joints2d"] + 3))
+    said = message(training, open_store(store.path), tmp / "run")
     assert {f.name: f.read_bytes() for f in (tmp / "run").glob("*.pt")} == before
     return said
 
@@ -307,7 +327,7 @@ def interrupted_weights(tmp):
         return message(weights.part_folder, "own", "lifter")
 
 
-@fault("a clock that jumps", r"days back: curve of 0 to \d+ s, records in the order they were made", "the same weights; no duration below 0; records keep their order, tables that are up to date are kept")
+@fault("a clock that jumps", r"days back: curve of 0 to \d+ s, records in the order they were made", "the same weights; no duration below 0; records keep their order")
 def clock_jumps(tmp):
     from mpst_nb import core
     store = small_store(tmp / "store"); _, undisturbed = training(store)
