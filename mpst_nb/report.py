@@ -96,7 +96,7 @@ def _describe(run):
 
 # %% ../nbs/52_report.ipynb #a1598acc
 _NEEDED = dict(notebook=str, parameters=dict, metrics=dict, started=str)
-_KINDS = dict(data=dict, host=dict, versions=dict, config=dict, curve=list, figures=list)   # these may be missing, but not of another kind
+_KINDS = dict(data=dict, host=dict, versions=dict, config=dict, curve=list, figures=list, detections=str)   # these may be missing, but not of another kind
 _NESTED = dict(overhead=dict, saving=dict, inference=dict, training=dict, per_action=dict, per_joint=dict, views=dict, frames_at_test=dict, keep_at_test=dict, epoch_times=dict, triangulated=dict, cropping=list)
 
 def _record_fault(record):
@@ -161,11 +161,12 @@ class Runs:
 @patch
 def find(self:Runs,
     notebook: str, # name of the notebook
+    among=None,    # these runs; all by default
     **want,        # its parameters; one that a record leaves out counts as its default, and None asks for what the profile says
 ) -> list:
     "The latest run of each seed that has these parameters, by seed."
     same = lambda r, k, v: r.params.get(k) is None if v is None else _parameter(r, k) == v
-    hits = [r for r in self.all if r.record['notebook'] == notebook and all(same(r, k, v) for k, v in want.items())]
+    hits = [r for r in (self.all if among is None else among) if r.record['notebook'] == notebook and all(same(r, k, v) for k, v in want.items())]
     latest = {}
     for r in sorted(hits, key=lambda r: r.record['started']): latest[_parameter(r, 'seed')] = r
     return [latest[s] for s in sorted(latest, key=str)]
@@ -187,6 +188,14 @@ def lifter(self:Runs,
 ) -> list:
     "Lifter trainings on the 2D of a detector in the paper's setting."
     return self.find('lift', detector=detector, detector_frames=32, data=None, frames=None, published=None, windows=None, batch=None)
+
+@patch
+def given(self:Runs) -> dict:
+    "Name of 2D detections that came with a data set -> the lifter trainings on them, otherwise in the paper's setting: the latest of each seed."
+    by_name = {}
+    for r in self.all: by_name.setdefault(r.record.get('detections'), []).append(r)
+    found = {n: self.find('lift', by_name[n], detector='given', frames=None, published=None, windows=None, batch=None) for n in sorted(by_name.keys()-{None})}
+    return {n: rs for n, rs in found.items() if rs}
 
 @patch
 def measured_on(self:Runs,
@@ -681,9 +690,13 @@ def table3(
 # %% ../nbs/52_report.ipynb #d0e2a401
 _LIFTED = {'baseline': "the baseline's 2D", 'mpst': 'our 2D', 'gt': 'ground-truth 2D'}
 
-def _lift_row(runs, label, detector, metric, *where):
+def _lifted(runs):
+    "(label, runs, command) of each 2D that is lifted: three detectors', and whatever came with a data set."
+    own = [(label, runs.lifter(d), command('lift', runs.profile, detector=d, seed=0)) for d, label in _LIFTED.items()]
+    return own+[(f'the 2D of {name}', records, '') for name, records in runs.given().items()]
+
+def _lift_row(runs, label, records, make, metric, *where):
     "One measured row of Table II: fifteen actions and their average."
-    records, make = runs.lifter(detector), command('lift', runs.profile, detector=detector, seed=0)
     alias = {v: k for k, v in _ALIASES.items()}
     one = lambda a: measured(runs, records, *where, 'per_action', a, metric, make=make, spread=False)
     per = [one(alias.get(a, a)) if (c := one(a)).text == '–' else c for a in ACTIONS_SHORT.values()]
@@ -709,8 +722,8 @@ def table2(
     name = 'table2_' + metric.lower().replace('-', '_')
     paper = paper_table(name); suspect = suspect_cells(paper)
     rows = [_paper_row(method, p, suspect) for method, p in paper.iterrows()]
-    rows += [_lift_row(runs, f'PoseFormer on {label}', d, metric) for d, label in _LIFTED.items()]
-    rows += [_lift_row(runs, f'triangulation of {label}', d, metric, 'triangulated') for d, label in _LIFTED.items()]
+    rows += [_lift_row(runs, f'PoseFormer on {label}', *found, metric) for label, *found in _lifted(runs)]
+    rows += [_lift_row(runs, f'triangulation of {label}', *found, metric, 'triangulated') for label, *found in _lifted(runs)]
     what = 'Mean distance of a joint from its truth after the root is put in place' if metric == 'MPJPE' else 'The same after the best similarity transform'
     t = Table(name, f'Table II: 3D human pose, {metric} (mm)', ['Method', 'Venue', *ACTIONS_SHORT, 'average', 'runs'], rows, [],
         f"{what}, mm, lower is better. Rows with a venue and Ours (paper): printed in the paper, Human3.6M. Rows marked here: measured, {runs.measured_on()}.",

@@ -57,13 +57,14 @@ def test_preparing_again_opens_it(prepared, release, capsys):
     assert {f: f.stat().st_mtime_ns for f in prepared.path.rglob("*") if f.is_file()} == before
 
 
-def test_a_release_without_videos_says_so(release, tmp_path, capsys):
+def test_a_release_without_videos_is_a_data_set_of_poses(release, tmp_path, capsys):
     from mpst_nb.cli import main
     from mpst_nb.data.h36m import write_official
     write_official(release.poses(), tmp_path / "poses")
-    assert main(["prepare", "h36m", str(tmp_path / "poses"), "--out", str(tmp_path / "store"), "--workers", "1"]) == 1
-    assert "2 of 2 sequences could not be prepared" in (said := capsys.readouterr().err) and "S9-Walking-1: none of its cameras has pictures" in said
-    with pytest.raises(MpstError, match="half prepared .* lacks 2"): open_store(tmp_path / "store")
+    assert main(["prepare", "h36m", str(tmp_path / "poses"), "--out", str(tmp_path / "store"), "--workers", "1"]) == 0
+    assert capsys.readouterr().out.startswith("no pictures here: a data set of poses, for lifting and triangulation; train needs pictures\n")
+    s, take = open_store(tmp_path / "store").sequence("S9-Walking-1"), Take("S9", "Walking", 1, STUDIO)
+    assert not s.present.any() and np.abs(s.joints3d - take.joints3d).max() < 1e-3 and np.abs(s.joints2d - take.joints2d).max() < 1e-3
 
 
 def test_the_paper_profile_trains_and_lifts(prepared):
@@ -91,7 +92,7 @@ def test_the_paper_profile_trains_and_lifts(prepared):
 
 SHORT = """from dataclasses import replace
 from mpst_nb import core
-core.PROFILES["paper"] = replace(core.PROFILES["paper"], lift=core.PROFILES["paper"].lift | dict(windows=64, batch=16))
+for p in ("paper", "quick"): core.PROFILES[p] = replace(core.PROFILES[p], lift=core.PROFILES[p].lift | dict(windows=64, batch=16))
 """
 
 def test_a_row_of_table2_is_made(prepared, tmp_path, monkeypatch):
@@ -103,6 +104,99 @@ def test_a_row_of_table2_is_made(prepared, tmp_path, monkeypatch):
     assert table["name"] == "table2_mpjpe" and "MPJPE (mm)" in table["title"]
     measured = [c["value"] for row in table["rows"] for c in row if c["kind"] == "measured" and c["value"] is not None]
     assert any(abs(v - lifted.metrics["MPJPE"]) < 1e-6 for v in measured) and any(abs(v - lifted.metrics["triangulated"]["MPJPE"]) < 1e-6 for v in measured)
+
+
+NOISE, FRAMES = 3., 12
+
+def detected(s):
+    "What a detector could have found of a sequence, a list of views: noise on the truth, frames that the mocap has not, frames that the detector has not, a joint that two cameras see and one that a single camera sees."
+    uv = list(s.joints2d + np.random.default_rng(int(s.subject[1:])).normal(0, NOISE, s.joints2d.shape))
+    uv[0] = np.concatenate([uv[0], np.zeros((7, 17, 2))]); uv[3] = uv[3][:-2]
+    uv[1][5, 12] = uv[2][5, 12] = uv[0][4, 9] = uv[1][4, 9] = uv[2][4, 9] = np.nan
+    return uv
+
+
+@pytest.fixture(scope="module")
+def published(tmp_path_factory):
+    "Human3.6M as VideoPose3D and MotionBERT pass it on, poses and a detector's 2D and no picture; and folders for what is made of them."
+    from dataclasses import replace
+    from mpst_nb.data.h36m import write_motionbert, write_videopose3d
+    patch, work = pytest.MonkeyPatch(), tmp_path_factory.mktemp("published")
+    patch.setenv("MPST_RUNS", str(work / "runs"))
+    poses = list(studio_poses(StudioConfig(subjects=("S1", "S9"), actions=("Walking",), trials=1, frames=FRAMES)))
+    write_videopose3d(poses, work / "videopose3d")
+    flat = {s.subject: {H36M_NAMES[s.subject][s.action, s.trial]: [np.float32(v) for v in detected(s)]} for s in poses}
+    np.savez(work / "videopose3d/data_2d_h36m_cpn_ft_h36m_dbb.npz", positions_2d=np.array(flat, object), metadata=np.array(dict(num_joints=17), object))
+    write_motionbert([replace(s, joints2d=s.joints2d + np.random.default_rng(3).normal(0, NOISE, s.joints2d.shape)) for s in poses], work / "motionbert")
+    yield work
+    patch.undo()
+
+
+def prepared_poses(work, form, capsys, *more):
+    from mpst_nb.cli import main
+    assert main(["prepare", "h36m", str(work / form), "--out", str(work / f"{form}-store"), *more]) == 0
+    return open_store(work / f"{form}-store"), capsys.readouterr().out
+
+
+def straight(camera, uv):
+    "Image px to x/z, y/z: the lens of Human3.6M (no factor 2 in the tangential term) undone by repeating its own formula."
+    goal = (np.asarray(uv, float) - camera.c) / camera.f; xy = goal.copy()
+    for _ in range(50):
+        r2 = (xy**2).sum(-1, keepdims=True); scale = 1 + r2 * camera.k[0] + r2**2 * camera.k[1] + r2**3 * camera.k[2] + xy[..., 1:] * camera.p[0] + xy[..., :1] * camera.p[1]
+        xy = (goal - r2 * camera.p[::-1]) / scale
+    return xy
+
+
+def linear_triangulation(cameras, uv):
+    "A point at a time: the null vector of what the views that have it say, by NumPy's SVD, once more with each view over its distance, so that px count alike; NaN where fewer than two have it."
+    rays, out = np.stack([straight(c, x) for c, x in zip(cameras, uv)]), np.full((*uv.shape[1:-1], 3), np.nan)
+    middle = np.mean([c.T for c in cameras], 0); P = [np.c_[c.R * 1000, c.R @ (middle - c.T)] for c in cameras]           # metres about the middle of the cameras
+    for at in np.ndindex(out.shape[:-1]):
+        seen, far = [(r[at], p) for r, p in zip(rays, P) if np.isfinite(r[at]).all()], lambda p: 1.
+        for _ in range(2 * (len(seen) >= 2)):
+            X = np.linalg.svd(np.array([(x * p[2] - p[i]) / far(p) for r, p in seen for i, x in enumerate(r)]))[2][-1]; X = X / X[3]
+            out[at], far = 1000 * X[:3] + middle, lambda p, X=X: p[2] @ X
+    return out
+
+
+def test_videopose3d_and_its_detections_become_a_row_of_table2(published, capsys, tmp_path, monkeypatch):
+    from mpst_nb.data.source import detections_of
+    store, said = prepared_poses(published, "videopose3d", capsys)
+    assert said.startswith("no pictures here: a data set of poses, for lifting and triangulation, with the 2D of cpn_ft_h36m_dbb; train needs pictures\n") and "2 sequences of poses, 24 frames of each view, no pictures" in said
+    name, joints = detections_of(store); uv = joints["S9-Walking-1"]; s = store.sequence("S9-Walking-1"); off = uv - s.joints2d
+    assert name == "cpn_ft_h36m_dbb" and uv.shape == (4, FRAMES, 17, 2) and np.isnan(uv).any(-1).sum() == 2 * 17 + 5 and abs(np.nanstd(off) - NOISE) < .2   # image px
+    (tmp_path / "sitecustomize.py").write_text(SHORT); monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")]))
+    lifted = RunRecord(run_notebook("lift", dict(profile="quick", data=str(store.path), detector="given", device="cpu")))
+    m, X = lifted.metrics, linear_triangulation(s.cameras, uv); assert lifted.record["detections"] == lifted.record["detector_run"] == name and lifted.record["data"]["hash"] == store.hash and lifted.record["protocol"] == "videopose3d"
+    assert list(m["protocols"]) == ["videopose3d", "motionbert", "karfly", "microsoft"] and m["protocols"]["karfly"]["triangulated"]["MPJPE"] > 0 and m["masked"]["no_prediction"] == 0
+    error = np.linalg.norm((X - X[:, :1]) - (s.joints3d - s.joints3d[:, :1]), axis=-1); own = float(np.nanmean(error))         # VideoPose3D's rules: root-relative, every joint that there is
+    print(f"triangulated {m['triangulated']['MPJPE']:.3f} mm, by NumPy alone {own:.3f} mm")
+    assert abs(m["triangulated"]["MPJPE"] - own) < .05 and 5 < own < 50 and m["triangulated"]["masked"]["no_prediction"] == np.isnan(X).any(-1).sum() == 1
+    rows = {r[0]["text"]: [c["value"] for c in r if c["kind"] == "measured" and c["value"] is not None] for r in RunRecord(run_notebook("table2", dict(profile="quick"))).metrics["mpjpe"]["rows"]}
+    for what, own in (("PoseFormer on", m), ("triangulation of", m["triangulated"])): assert rows[f"{what} the 2D of {name}"] == pytest.approx([own["MPJPE"]] * 2)       # Walking, and the average
+
+
+def test_motionbert_and_its_detections_are_lifted(published, capsys):
+    from mpst_nb.camera import triangulate
+    from mpst_nb.data.source import detections_of
+    store, said = prepared_poses(published, "motionbert", capsys, "--detections", "sh"); name, joints = detections_of(store)
+    assert name == "sh" and "2D detections: sh, 100.0% of the joints found" in said
+    uv = joints["S9-Walking-1"]; s = store.sequence("S9-Walking-1"); assert np.abs(triangulate(s.cameras, uv)[0] - linear_triangulation(s.cameras, uv)).max() < 1      # mm; the noise is worth fifty
+    gt = RunRecord(run_notebook("lift", dict(profile="quick", data=str(store.path), detector="gt", frames=9, windows=32, batch=16, device="cpu")))
+    assert gt.metrics["triangulated"]["MPJPE"] < .01 and 0 < gt.metrics["MPJPE"] < 5000 and "detections" not in gt.record and gt.record["detector_run"] == "ground truth"
+
+
+def test_what_poses_cannot_do_is_refused(published, capsys):
+    from mpst_nb.cli import main
+    from mpst_nb.data.source import detections_of, open_data
+    store, _ = prepared_poses(published, "videopose3d", capsys, "--detections", "cpn_ft_h36m_dbb")
+    with pytest.raises(MpstError, match="a data set of poses, without pictures.*mpst run lift -p data"): run_notebook("train", dict(profile="paper", data=str(store.path), device="cpu"))
+    with pytest.raises(MpstError, match="a data set of poses, without pictures"): open_data("paper", store.path)
+    without = prepared_poses(published, "videopose3d", capsys, "--detections", "gt", "--out", str(published / "bare"))[0] and open_store(published / "bare")
+    with pytest.raises(MpstError, match="came without 2D detections: prepare it again with --detections"): detections_of(without)
+    (published / "videopose3d/data_2d_h36m_hrnet.npz").write_bytes((published / "videopose3d/data_2d_h36m_cpn_ft_h36m_dbb.npz").read_bytes())
+    for words, says in ((("videopose3d",), "has the 2D of several detectors (cpn_ft_h36m_dbb, hrnet): name one"), (("videopose3d", "--detections", "cpn"), "unknown 2D detections"), (("motionbert", "--detections", "cpn_ft_h36m_dbb"), "Known: sh"), (("motionbert", "--detections", "no.npz"), "no.npz is not there")):
+        assert main(["prepare", "h36m", str(published / words[0]), *words[1:], "--out", str(published / "refused")]) == 1 and says in capsys.readouterr().err and not (published / "refused").exists()
 
 
 def test_frames_keep_the_numbers_of_the_recording(grey, tmp_path):
