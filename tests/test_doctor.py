@@ -122,6 +122,20 @@ def test_a_data_set_with_a_hole(tiny_store, tmp_path):
     assert done.returncode == 2 and "S9-" in done.stdout and "->" in done.stdout, done.stdout
 
 
+def test_what_lies_beside_a_recording_is_no_calibration(copy):
+    "A detector's joints, settings, and the same rig once more in another form: a note each, and the pictures are looked at."
+    (copy / "keypoints.json").write_text(json.dumps({"version": 1.3, "people": [{"pose_keypoints_2d": [1.0, 2.0, 0.9] * 25}]}))
+    (copy / "Config.toml").write_text('[project]\nframe_rate = "auto"\n[calibration.calculate.intrinsics]\nintrinsics_square_size = 60\n')
+    (copy / "rig.toml").write_text("".join(f"[{c.name}]\nsize = {list(c.size)}\nmatrix = {c.K.tolist()}\ndistortions = {[*c.k[:2].tolist(), *c.p.tolist()]}\nrotation = {cv2.Rodrigues(c.R)[0].ravel().tolist()}\n"
+                                           f"translation = {(-c.R @ c.T / 1000).tolist()}\n" for c in cameras()))
+    done = doctor(copy); text = " ".join(done.stdout.split())
+    assert done.returncode == 0 and "calibration fits" in text and "PosixPath" not in text, done.stdout + done.stderr
+    for said in ("Config.toml, keypoints.json hold no camera", "rig.toml holds the cameras of room.json once more: room.json was taken", "name it"): assert said in text, done.stdout
+    done = doctor(copy, copy / "rig.toml"); assert done.returncode == 0 and "room.json was left aside, as rig.toml was named" in " ".join(done.stdout.split()), done.stdout
+    (copy / "rig.toml").write_text((copy / "rig.toml").read_text().replace("matrix = [[190.0", "matrix = [[-190.0", 1))
+    done = doctor(copy); assert done.returncode == 2 and "rig.toml" in done.stdout, done.stdout                        # what holds cameras and is broken is not passed over
+
+
 def test_memory_is_flat(tmp_path):
     peaks = []
     for n in (1200, 6000):

@@ -22,7 +22,7 @@ from tqdm import tqdm
 
 from ..camera import triangulate
 from ..core import MpstError, _plain, read_json
-from .calibration import HYPOTHESES, check_cameras, diagnose, epipolar_residual, mend, oddness, read_cameras, rig_geometry
+from .calibration import HYPOTHESES, SUFFIXES, _looks_like_cameras, calibration_files, check_cameras, diagnose, epipolar_residual, mend, oddness, read_cameras, rig_geometry
 from .rig import SynchronisedVideos, VideoInfo, fit_camera, in_step, match_videos, pace_of, video_info
 
 # %% ../../nbs/27_data.doctor.ipynb #be472473
@@ -36,10 +36,15 @@ class Remark:
     text: str          # what is the case
     remedy: str = ''   # what to do about it
 
+def _parted(text, at=r'(?<=[^.\s])(?:[.;] (?=\S)|: (?=run `))'):
+    "A text behind its first sentence or clause, which does not end within brackets."
+    ends = (m for m in re.finditer(at, text) if text.count('(', 0, m.start()) <= text.count(')', 0, m.start()))
+    return next(((text[:m.start()], text[m.end():]) for m in ends), (text, ''))
+
 def _of_error(severity, about, e, remedy='correct it, or make it again'):
     "A remark of an `MpstError`, whose message names the remedy behind its first sentence; `remedy` is for one that does not."
-    what, *then = re.split(r'(?<=[^.\s])[.;] (?=\S)', str(e).strip(), maxsplit=1)
-    return Remark(severity, about, what.rstrip('.'), (then or [remedy])[0].rstrip('.'))
+    what, then = _parted(str(e).strip())
+    return Remark(severity, about, what.rstrip('.'), (then or remedy).rstrip('.'))
 
 # %% ../../nbs/27_data.doctor.ipynb #61426d63
 @dataclass
@@ -539,7 +544,7 @@ def _look_at_files(case, videos):
     return facts
 
 # %% ../../nbs/27_data.doctor.ipynb #b45b6aec
-_MILD = ('principal point', 'under the floor', 'on its side', 'on its head')   # findings on a calibration with which one can still work
+_MILD = ('rough points', 'principal point', 'under the floor', 'on its side', 'on its head')   # findings on a calibration with which one can still work
 
 @dataclass
 class _Rig:
@@ -565,9 +570,9 @@ def _read_rig(case, calibration, subject, unit):
     case.summary['calibration'] = f"{name}: {len(cameras)} camera{'s'*(len(cameras) > 1)}"+(f", up to {apart:.1f} m apart" if apart else '')
     rig = _Rig(cameras, cameras, [])
     for f in check_cameras(cameras):
-        what, *then = re.split(r'(?<=[^.\s]); (?!or )', f.text.rstrip('.'), maxsplit=1)
+        what, then = _parted(f.text.rstrip('.'), r'(?<=[^.\s]); (?!or )')
         mended = f"correct the file; mpst_nb.data.calibration.mend(cameras, {f.what!r}) gives the cameras as they should be" if f.what in HYPOTHESES else 'calibrate again, or correct the file'
-        case.say('warning' if f.what in _MILD else 'error', name if len(f.cameras) > 1 else f.cameras[0], what, (then or [mended])[0])
+        case.say('warning' if f.what in _MILD else 'error', name if len(f.cameras) > 1 else f.cameras[0], what, then or mended)
         if f.mended: rig.cameras = f.mended; rig.guesses.append(case.remarks[-1])
     return rig
 
@@ -750,29 +755,52 @@ def examine_store(
     return case
 
 # %% ../../nbs/27_data.doctor.ipynb #44ccb751
+_PLACES = {'official': 'S1/Videos/NAME.CAMERA.mp4', 'karfly': 'S1/Directions-1/imageSequence/CAMERA', 'h36m-fetch': 'S1/Directions-1/imageSequence/CAMERA', 'mmpose': 'images/S1/S1_Directions_1.CAMERA', 'microsoft': 'images or images.zip, beside the annotations,'}
+
+def _generic(text):
+    "What is said of a sequence, without the file and the sequence."
+    short = re.sub(r"^.*?(?:, S\d+ (?:'[^']*'|[^:,]*)|\.(?:cdf|npz|npy|pkl|h5)|S\d+-\w+-[12])(?:, camera \d{8})?: ", '', text)
+    return short if short != text else re.sub(r'^.*?\.(?:cdf|npz|npy|pkl|h5|mp4|zip)(?= )', 'its file', text)
+
+def _kinds(said):
+    "(about, text, count) of each kind of text that pairs (key, text) hold, the commonest first; texts that differ in their file or numbers only are of one kind."
+    kinds = {}
+    for key, text in said: kinds.setdefault(re.sub(r'(?<!\d)\d{1,7}(?!\d)(?:\.\d+)?(?:e-?\d+)?', '#', _generic(text)), []).append((key, text))       # camera names, of eight digits, stay
+    return sorted(((k, t, 1) if len(g) == 1 else (f'{len(g)} sequences, {k} first', _generic(t), len(g)) for g in kinds.values() for k, t in g[:1]), key=lambda x: -x[2])
+
+def _told(case, severity, said, most=8):
+    "Remarks on what pairs (key, text) say, a kind each; what is beyond so many kinds is counted."
+    kinds = _kinds(said); rest = kinds[most:]
+    for about, text, _ in kinds[:most]:
+        if severity == 'error': case.fail(about, text)
+        elif 'no pictures' in text: case.say('warning', about, _generic(text).rstrip('.'), 'copy the missing videos or images; without them this view is masked in these sequences')
+        else: case.say(severity, about, _generic(text).rstrip('.'))
+    if rest: case.say(severity, 'sequences', f"{len(rest)} kinds of {severity}s more, in {sum(n for *_, n in rest)} sequences", 'see --json for all')
+
+# %% ../../nbs/27_data.doctor.ipynb #44ccb752
 def examine_h36m(
     path,            # a folder or a file in one of the forms of `open_h36m`
     quick=False,     # read one sequence a subject
     progress=False,  # show a bar
 ) -> Case:
-    "What a copy of Human3.6M holds, lacks and has wrong. Raises nothing for what is wrong with it: that is in the remarks."
-    from mpst_nb.data.h36m import H36M_ACTIONS, H36M_SUBJECTS, open_h36m
-    case = Case('Human3.6M', str(path))
-    try: found = open_h36m(path)
-    except MpstError as e: case.fail(Path(path).name, e); return case
-    case.summary['form'] = f"{found.form}, {len(found.sequences)} sequences"
+    "What a copy of Human3.6M holds, lacks and has wrong; of several detectors' 2D none is read. Raises nothing for what is wrong with it: that is in the remarks."
+    from mpst_nb.data.h36m import H36M_ACTIONS, H36M_SUBJECTS, _undecided, open_h36m
+    case, path = Case('Human3.6M', str(path)), Path(path)
+    try: found = open_h36m(path, detections=False if _undecided(path) else None)
+    except MpstError as e: case.fail(path.name, e); return case
+    case.summary['form'] = f"{found.form}, {len(found.sequences)} sequence{'s'*(len(found.sequences) != 1)}"
     for n in found.notes: case.say('note', found.form, n.rstrip('.'))
     keys = {s: [k for k in found.sequences if k.split('-')[0] == s] for s in H36M_SUBJECTS}
     read = [k for s in keys for k in (keys[s][:1] if quick else keys[s])]
     if quick: case.say('note', 'sequences', f"{len(read)} of {len(found.sequences)} were read, one a subject, as asked for with --quick")
-    frames, faulty, rigs, notes = Counter(), Counter(), {}, {}
+    frames, faulty, rigs, notes, errors, views = Counter(), Counter(), {}, {}, [], {}
     for k in tqdm(read, desc='reading the sequences', disable=not progress, leave=False):
         subject = k.split('-')[0]
         try: s = found.pose(k)
-        except MpstError as e: faulty[subject] += 1; case.fail(k, e); continue
-        for camera, e in _footage_trouble(s): faulty[subject] += 1; case.fail(f'{k}, {camera}', e)
-        frames[subject] += len(s.joints3d); rigs.setdefault(subject, s.cameras); notes[k] = s.notes
-    _h36m_notes(case, notes)
+        except MpstError as e: faulty[subject] += 1; errors.append((k, str(e))); continue
+        for camera, e in _footage_trouble(s): faulty[subject] += 1; errors.append((f'{k}, {camera}', str(e)))
+        frames[subject] += len(s.joints3d); rigs.setdefault(subject, s.cameras); notes[k] = s.notes; views[k] = sum(f is not None for f in s.footage)
+    _told(case, 'error', errors); case.numbers['faulty'] = dict(errors); _h36m_notes(case, notes); _h36m_pictures(case, found.form, views)
     for s, ks in keys.items():
         if ks: case.facts.append(dict(subject=s, sequences=f'{len(ks)} of {2*len(H36M_ACTIONS)}', frames=frames[s], cameras=len(rigs.get(s, ())), faulty=faulty[s]))
     lacks = [s for s in keys if not keys[s]]; short = [f'{s} {2*len(H36M_ACTIONS)-len(ks)}' for s, ks in keys.items() if 0 < len(ks) < 2*len(H36M_ACTIONS)]
@@ -782,6 +810,7 @@ def examine_h36m(
         if rig and (wrong := [f for f in check_cameras(list(rig)) if f.what not in _MILD]): case.say('error', f'cameras of {s}', wrong[0].text.rstrip('.'), 'take the camera table from the release again')
     return case
 
+# %% ../../nbs/27_data.doctor.ipynb #44ccb753
 def _footage_trouble(s):
     "(camera, `MpstError`) of each video of a sequence that cannot be used; the one that the release has broken is not among them."
     for c, f in zip(s.cameras, s.footage):
@@ -791,15 +820,19 @@ def _footage_trouble(s):
         if n < .95*(int(s.frames[-1])+1): yield c.name, MpstError(f"{f} has {n} frames and its poses {int(s.frames[-1])+1}: it was cut off. Copy it again.")
 
 def _h36m_notes(case, notes):
-    "The notes of sequences, the known faults apart and the rest counted."
+    "The notes of sequences, the known faults apart and the rest by their kinds."
     shifted = [k for k, n in notes.items() if any('shifted' in x for x in n)]
     if shifted: case.say('note', ', '.join(shifted), 'the mocap of these is shifted as a whole: absolute errors, and 2D made from it, are worthless', 'say by --protocol whether they are kept or dropped; motionbert and karfly drop them')
-    rest = Counter(re.sub(r'^.*?\.(cdf|npz|npy|pkl|h5): |^\S+: ', '', x).rstrip('.') for n in notes.values() for x in n if 'shifted' not in x)
-    for text, n in rest.most_common(8):
-        about = f'{n} sequence{"s"*(n > 1)}'
-        if 'no pictures' in text: case.say('warning', about, text, 'copy the missing videos or images; without them this view is masked in these sequences')
-        else: case.say('note', about, text)
-    if len(rest) > 8: case.say('note', 'sequences', f'{len(rest)-8} kinds of notes more', 'see --json'); case.numbers['notes'] = dict(rest)
+    rest = [(k, x) for k, n in notes.items() for x in n if 'shifted' not in x]
+    _told(case, 'note', rest); case.numbers['notes'] = dict(Counter(_generic(x).rstrip('.') for _, x in rest))
+
+def _h36m_pictures(case, form, views):
+    "What share of the pictures is there, by how many views of each sequence have some."
+    if not views: return
+    have, none = sum(views.values()), [k for k, n in views.items() if not n]; case.numbers['views_with_pictures'] = views
+    where = f" ({_PLACES[form]} is where they would be)" if form in _PLACES else ''
+    case.summary['pictures'] = f"{have} of {4*len(views)} views" if have else f"none; poses only{where}"
+    if have and none: case.say('warning', f"{len(none)} sequence{'s'*(len(none) > 1)}, {none[0]} first", 'no camera has pictures', 'copy the missing videos or images; without them these sequences cannot be prepared')
 
 # %% ../../nbs/27_data.doctor.ipynb #8443b44e
 def _about(path):
@@ -824,7 +857,9 @@ def joints_remarks(
     uv = np.stack([x[k:k+t] for x, k in zip(joints2d, o)])
     residual = epipolar_residual(cameras, uv); case.numbers['residual_px'] = residual
     wrong = diagnose(cameras, uv)
-    for f in wrong: case.say('warning' if f.what in _MILD else 'error', 'calibration', f.text.rstrip('.'), 'correct the calibration, or the names of the videos, and predict again')
+    for f in wrong:
+        if f.what == 'rough points': case.say('warning', 'joints', f.text.rstrip('.'), 'mpst doctor on the videos and their calibration says whether these fit; if they do the joints are rough: try other weights (--weights), or joints of your own (--keypoints)')
+        else: case.say('warning' if f.what in _MILD else 'error', 'calibration', f.text.rstrip('.'), 'correct the calibration, or the names of the videos, and predict again')
     if not wrong: case.summary['fit'] = f"the 2D joints of the views agree within {np.nanmax(residual):.1f} px (epipolar residual)"
     if any(f.what == 'views disagree' for f in wrong): return
     _when(case, timing, names, fps)
@@ -861,14 +896,13 @@ def examine_weights(
 
 # %% ../../nbs/27_data.doctor.ipynb #0362dd2d
 _VIDEO = ('.mp4', '.mov', '.avi', '.mkv', '.m4v', '.webm', '.mts', '.mpg', '.mpeg', '.ts')
-_CALIBRATION = ('.toml', '.yml', '.yaml', '.json', '.xml')
 
-def _is_calibration(p): return p.is_file() and (p.suffix.lower() in _CALIBRATION or p.name.lower().endswith('.qca.txt'))
+def _is_calibration(p): return p.is_file() and (p.suffix.lower() in SUFFIXES or p.name.lower().endswith('.qca.txt'))
 
 def recognise(
     path, # a file or a folder
 ) -> tuple:
-    "(kind, video paths, calibration paths): 'recording' with what it holds, or 'prepared data set', 'Human3.6M', 'predictions', 'weights', 'missing', 'unknown'."
+    "(kind, video paths, paths that could be calibrations): 'recording' with what it holds, or 'prepared data set', 'Human3.6M', 'predictions', 'weights', 'missing', 'unknown'."
     from mpst_nb.data.h36m import _forms_of
     p = Path(path)
     if not p.exists(): return 'missing', [], []
@@ -882,7 +916,7 @@ def recognise(
     if _forms_of(p): return 'Human3.6M', [], []
     inside = sorted([*p.iterdir(), *(f for d in ('videos', 'calibration') if (p/d).is_dir() for f in (p/d).iterdir())])
     videos, calibration = [f for f in inside if f.is_file() and f.suffix.lower() in _VIDEO], [f for f in inside if _is_calibration(f)]
-    return ('recording' if videos or calibration else 'unknown'), videos, calibration
+    return ('recording' if videos or any(map(_looks_like_cameras, calibration)) else 'unknown'), videos, calibration
 
 # %% ../../nbs/27_data.doctor.ipynb #787a2cfc
 _EXAMINE = {'prepared data set': lambda p, quick, progress: examine_store(p, quick, progress), 'Human3.6M': lambda p, quick, progress: examine_h36m(p, quick, progress),
@@ -897,17 +931,20 @@ def doctor(
 ) -> list:
     "A `Case` for each thing at these paths. Raises `MpstError` only if no path is given; what is wrong is in the remarks."
     if not paths: raise MpstError("no path was given. Name videos and a calibration, a folder that holds them, a prepared data set, or a copy of Human3.6M.")
-    videos, calibration, names, cases = [], [], [], []
+    videos, named, found, names, cases = [], [], [], [], []
     for p in map(Path, paths):
         kind, v, c = recognise(p)
-        if kind == 'recording': videos += [f for f in v if f not in videos]; calibration += c; names.append(str(p)); continue
+        if kind == 'recording': videos += [f for f in v if f not in videos]; into = found if p.is_dir() else named; into += [f for f in c if f not in into]; names.append(str(p)); continue
         if kind in _EXAMINE: cases.append(_EXAMINE[kind](p, quick, progress)); continue
         case = Case('unknown', str(p)); cases.append(case)
         if kind == 'missing': case.say('error', p.name, 'it is not there', 'check the path')
         else: case.say('error', p.name, 'nothing in it is known here', "known: videos, calibrations, folders of them, prepared data sets, Human3.6M's forms, folders of predictions and of weights")
     if names:
+        calibration, said = calibration_files(found, subject)
+        if named: left = [f.name for f in calibration if f.resolve() not in [n.resolve() for n in named]]; calibration, said = named, [f"{', '.join(left)} was left aside, as {named[0].name} was named"]*bool(left)
         where = names[0] if len(names) == 1 else f'{len(videos)} videos'+(f' and {calibration[0].name}' if calibration else '')
         cases.insert(0, examine_recording(videos, (calibration[0] if len(calibration) == 1 else calibration) or None, where, quick, subject, unit, progress))
+        cases[0].remarks += [_of_error('note', 'calibration', s, '') for s in said]
     return cases
 
 def exit_code(
@@ -940,7 +977,7 @@ def screen(
         out += [f'{c.kind}: {c.path}', *([''] + _table(c.facts) if c.facts else []), '']
         for name, text in c.summary.items(): out += _wrapped(text, width, f"  {'ok' if name in ('starts', 'fit') else '':<8} {name}: ", ' '*11)
         for r in sorted(c.remarks, key=lambda r: -SEVERITIES.index(r.severity)):
-            out += _wrapped((r.text if r.about in r.text else f'{r.about}: {r.text}')+'.', width, f"  {r.severity if r.severity == 'note' else r.severity.upper():<8} ", ' '*11)
+            out += _wrapped((r.text if r.about in r.text else f'{r.about}: {r.text}')+'.'*(r.text[-1:] not in '?!'), width, f"  {r.severity if r.severity == 'note' else r.severity.upper():<8} ", ' '*11)
             if r.remedy: out += _wrapped(r.remedy, width, ' '*11+'-> ', ' '*14)
         out.append('')
     n = Counter(r.severity for c in cases for r in c.remarks); few = lambda k: f"{n[k] or 'no'} {k}{'s'*(n[k] != 1)}"
