@@ -105,7 +105,7 @@ def _where(a):
 # %% ../nbs/60_cli.ipynb #61dc990a
 def _predict(a):
     from mpst_nb.predict import load_lifter, predict_videos
-    lifter = load_lifter(a.lifter) if a.lifter else None
+    lifter = a.lifter if a.lifter == 'auto' else None if a.lifter == 'none' else load_lifter(a.lifter)
     predict_videos(a.videos, a.calibration, a.out, a.weights, a.boxes, a.box, a.frames, a.clip, lifter=lifter, method=a.method, formats=a.formats, overwrite=a.overwrite,
                    offsets=a.offsets, together=a.in_step, keypoints=a.keypoints, skeleton=a.skeleton, rule=a.rule, least=a.least, person=a.person, subject=a.subject, unit=a.unit)
 
@@ -140,7 +140,7 @@ def _predict_arguments(c):
     c.add_argument('--rule', help='how our joints are made of them: fitted (default), naive, exact; see nbs/13_convert')
     c.add_argument('--least', type=float, default=.3, help='confidence below which a joint of --keypoints is missing (default: 0.3)')
     c.add_argument('--weights', help='wild or studio, from the box, or the folder of a training run (default: wild)')
-    c.add_argument('--lifter', help='folder of a lift run, for 3D from one view or without a calibration; with one, lifted joints are written beside the triangulated')
+    c.add_argument('--lifter', default='auto', help="for 3D from one view or without a calibration: folder of a lift run, or studio; with a calibration, lifted joints are written beside the triangulated. By default studio where nothing can be triangulated; none: no lifter")
     c.add_argument('--frames', type=int, help='only the first so many moments')
     c.add_argument('--clip', type=int, help='frames that the detector sees at once (default: as it was trained)')
     c.add_argument('--method', default='dlt', choices=['dlt', 'plain', 'ransac'], help='of triangulation: dlt, views weighted by confidence where it is known (default); plain, all alike; ransac, those that agree')

@@ -134,11 +134,11 @@ def load_detector(
 
 # %% ../nbs/51_predict.ipynb #b47dc54b
 def load_lifter(
-    path, # folder of a lift run, with config.json and model.safetensors
+    path, # folder of a lift run, with config.json and model.safetensors; or a name in the box that has a lifter ('studio')
 ):
     "A trained PoseFormer, ready for inference. Raises `MpstError` for a folder that holds none, or weights that do not fit its configuration."
     from mpst_nb.models.lifter import LifterConfig, PoseFormer, load_poseformer
-    return _read_network(Path(path), 'lifter', lambda config: PoseFormer(LifterConfig(**config)), load_poseformer)
+    return _read_network(part_folder(path, 'lifter') if 'lifter' in list_weights().get(str(path), ()) else Path(path), 'lifter', lambda config: PoseFormer(LifterConfig(**config)), load_poseformer)
 
 # %% ../nbs/51_predict.ipynb #a85d7eba
 def _give_back():
@@ -522,6 +522,8 @@ def _about(videos, cameras, names, where, how, notes, model, clip, lifted, metho
         model=dict(model, frames_at_once=clip), versions=versions(), git=code_version())
 
 # %% ../nbs/51_predict.ipynb #a0d41d78
+_GUESS = "3D is a guess from the first view: nothing can be triangulated, so the lifter of the studio was taken, which has seen no other room. Its joints are mm from the root joint, in the camera's axes. --lifter names another one, --lifter none leaves 3D out."
+
 def _remarks(network, views, solid, lifted, about):
     "What a user must know of a network on these views."
     notes, known = [], getattr(getattr(network, 'config', None), 'views', None)
@@ -611,7 +613,7 @@ def predict_videos(
     frames: int|None = None, # only the first so many moments
     clip: int|None = None,   # frames the network sees at once; None: as it was trained
     model=None,              # a detector to use instead of `weights`
-    lifter=None,             # `PoseFormer`: 3D from one view or without a calibration; with one, beside the triangulated
+    lifter=None,             # `PoseFormer`: 3D from one view or without a calibration; with one, beside the triangulated. 'auto': that of the box, where nothing can be triangulated
     method: str = 'dlt',     # of triangulation: 'dlt', 'plain' or 'ransac', see `METHODS`
     overlay: bool = True,    # write overlay.mp4
     formats='',              # write these too, 'trc,c3d,coco,npz,json': see `data.files`; they are made of all joints at once, in memory
@@ -636,9 +638,11 @@ def predict_videos(
     out, formats = _check_out(out, overwrite), check_formats(formats) if formats else []
     network, about = (None, dict(network='none: the 2D joints were given')) if keypoints is not None else (model, dict(network=type(model).__name__)) if model is not None else load_detector(weights)
     opened, cameras, names, notes = open_rig([Path(v) for v in videos], calibration, frames, offsets, together, subject, unit, say is print)
-    solid, on = cameras is not None and len(cameras) > 1, pick_device(device); check_formats(formats, solid or lifter is not None)
+    solid, on = cameras is not None and len(cameras) > 1, pick_device(device)
+    if guess := str(lifter) == 'auto': lifter = load_lifter('studio') if not solid and 'lifter' in list_weights().get('studio', ()) else None
+    check_formats(formats, solid or lifter is not None)
     job = _job(opened, cameras, names, network, on, clip, method, dict(box=box, boxes=boxes, person=person, progress=say is print), dict(keypoints=keypoints, person=person, skeleton=skeleton, rule=rule, least=least))
-    notes = [*notes, *job.said, *_remarks(network, len(names), solid, lifter is not None, about)]
+    notes = [*notes, *job.said, *_remarks(network, len(names), solid, lifter is not None, about), *[_GUESS]*(guess and lifter is not None)]
     for n in notes: say(n)
     means = _meanings(solid, lifter is not None)
     about = _about(opened, cameras, names, job.where, job.how, notes, about, job.clip, lifter is not None, method)
