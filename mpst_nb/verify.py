@@ -12,6 +12,7 @@ import numpy as np, pandas as pd
 from .camera import apply_affine
 from .core import MpstError, RunRecord
 from .data.clips import open_store
+from .data.source import evaluate_poses
 from .fit import crop_maps, evaluate_detector
 from .metrics import PROTOCOLS
 from .plan import data_path
@@ -42,7 +43,7 @@ def _store_of(run, found=()):
     return None
 
 # %% ../nbs/56_verify.ipynb #56e0f107
-_FIGURES = ('AP', 'AR', 'PCK', 'PCK@0.1', 'JDR', 'MSE', 'MSE_seen', 'MSE_hidden')
+_FIGURES = dict(train=('AP', 'AR', 'PCK', 'PCK@0.1', 'JDR', 'MSE', 'MSE_seen', 'MSE_hidden'), lift=('MPJPE', 'P-MPJPE', 'N-MPJPE', 'MPJVE'))
 
 _BY_ROWS = dict(train=(('MSE', 'PCK', 'PCK@0.1', 'JDR'), 'images'), lift=(('MPJPE', 'P-MPJPE', 'N-MPJPE'), 'poses'))   # figures that are means over images or poses, and the column of their numbers
 
@@ -59,17 +60,23 @@ def _from_rows(run):
 
 def _from_joints(run, data):
     "The figures that the kept joints give on the data set of the same hash, and why there are none."
-    if run.record['notebook'] != 'train': return {}, f"{run.record['notebook']}: only detectors keep their joints"
+    what = run.record['notebook']
+    if what not in _FIGURES: return {}, f'{what}: only detectors and lifters keep their joints'
     if not (run.path/'predictions.npz').exists(): return {}, 'it kept no joints'
     store, about = _store_of(run, data), _about(run.record)
     if store is None: return {}, f"the data set {about.get('name')} (hash {str(about.get('hash'))[:8]}) is not on this machine"
-    test = set(store.keys(split='test')); kept = {k: v for k, v in run.predictions().items() if k in test}
-    odd = [k for k, v in kept.items() if v.dtype.kind != 'f' or v.shape != store.sequence(k).joints2d.shape]
-    if odd: raise MpstError(f"{run.path/'predictions.npz'}: the joints of {odd[0]} are {kept[odd[0]].dtype} of {kept[odd[0]].shape}, not numbers of {store.sequence(odd[0]).joints2d.shape}: the file is damaged.")
-    joints = to_crop(kept, store)
-    _, every, protocol = _said(run)
-    if (lacks := test-joints.keys()): return {}, f'it kept no joints of {len(lacks)} test sequences'
-    return evaluate_detector(joints, store, every, protocol=protocol)[0], ''
+    _, every, protocol = _said(run); test, held = store.keys(split='test'), run.predictions()
+    def kept(ahead, shape): # the joints of the test sequences
+        out = {k: held[k+ahead] for k in test if k+ahead in held}
+        odd = [k for k, x in out.items() if x.dtype.kind != 'f' or x.shape != shape(store.sequence(k))]
+        if odd: raise MpstError(f"{run.path/'predictions.npz'}: the joints of {odd[0]+ahead} are {out[odd[0]].dtype} of {out[odd[0]].shape}, not numbers of {shape(store.sequence(odd[0]))}: the file is damaged.")
+        return out
+    many = (dict(all=kept('', lambda s: s.joints2d.shape)) if what == 'train' else
+            dict(all=kept('', lambda s: (*s.joints2d.shape[:3], 3)), triangulated=kept('/triangulated', lambda s: s.joints3d.shape)))
+    if (lacks := [k for k in test if any(k not in x for x in many.values())]): return {}, f'it kept no joints of {len(lacks)} test sequences'
+    if what == 'train': return evaluate_detector(to_crop(many['all'], store), store, every, protocol=protocol)[0], ''
+    lifted, space = (evaluate_poses({k: x.astype(float) for k, x in poses.items()}, store, protocol)[0] for poses in many.values())
+    return lifted | dict(triangulated=space), ''
 
 def _same(recorded, again, within): return bool(math.isclose(recorded, again, rel_tol=within, abs_tol=1e-6))
 
@@ -80,7 +87,7 @@ def verify_run(
 ) -> pd.DataFrame:
     "A row for each figure that could be computed again: figure, recorded, again, from ('rows' or 'joints'), equal. `attrs['notes']` says what could not be checked. Raises `MpstError` for a folder without a record, and for files that cannot be read."
     run = RunRecord(path); (joints, why), out = _from_joints(run, data), []
-    for source, names, again in (('rows', _BY_ROWS.get(run.record['notebook'], ((),))[0], _from_rows(run)), ('joints', _FIGURES, joints)):
+    for source, names, again in (('rows', _BY_ROWS.get(run.record['notebook'], ((),))[0], _from_rows(run)), ('joints', _FIGURES.get(run.record['notebook'], ()), joints)):
         for name in names if again else ():
             recorded, found = run.metrics.get(name), again.get(name)
             if not isinstance(recorded, (int, float)) or isinstance(recorded, int) and abs(recorded) > 1e300 or source == 'rows' and found is None: continue
