@@ -380,6 +380,7 @@ def _close(writer, out, keys, left, notes, damaged):
     "The store, with its report."
     told = [read_json(out/'notes'/f'{k}.json') for k in keys]; images = sum(t['images'] for t in told)
     if not told: raise MpstError(f"{out}: no sequence could be prepared.")
+    for f in (out/'notes').glob('.*.tmp*'): f.unlink()      # of a process that was killed when a sequence was finished but for its last note
     joints, found = (sum(t.get(k, 0) for t in told) for k in ('joints', 'detected'))
     write_json(out/'report.json', dict(images=images, images_per_second_and_core=images/max(sum(t['seconds'] for t in told), 1e-9), megabytes_per_1000=sum(t['bytes'] for t in told)/max(images, 1)/1000,
                                        left_out=left, damaged=damaged, notes=notes+['Hidden joints are not known: seen is True everywhere.']+[n for t in told for n in t['notes']]) | (dict(detected=found/joints) if joints else {}))
