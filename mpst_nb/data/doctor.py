@@ -815,8 +815,9 @@ def _footage_trouble(s):
     "(camera, `MpstError`) of each video of a sequence that cannot be used; the one that the release has broken is not among them."
     for c, f in zip(s.cameras, s.footage):
         if f is None or Path(f).suffix != '.mp4' or (s.key, c.name) == ('S11-Directions-2', '54138969'): continue
-        try: n = video_info(f).frames
+        try: info = video_info(f); n, size = info.frames, info.size
         except MpstError as e: yield c.name, e; continue
+        if size[0] != c.size[0] or abs(size[1]-c.size[1]) > 2: yield c.name, MpstError(f"{f} is {size[0]} x {size[1]} px and its camera {c.size[0]} x {c.size[1]}: it was scaled or cut. Give it as it was released.")   # some copies lack the last two rows, which moves nothing
         if n < .95*(int(s.frames[-1])+1): yield c.name, MpstError(f"{f} has {n} frames and its poses {int(s.frames[-1])+1}: it was cut off. Copy it again.")
 
 def _h36m_notes(case, notes):
@@ -832,7 +833,7 @@ def _h36m_pictures(case, form, views):
     have, none = sum(views.values()), [k for k, n in views.items() if not n]; case.numbers['views_with_pictures'] = views
     where = f" ({_PLACES[form]} is where they would be)" if form in _PLACES else ''
     case.summary['pictures'] = f"{have} of {4*len(views)} views" if have else f"none; poses only{where}"
-    if have and none: case.say('warning', f"{len(none)} sequence{'s'*(len(none) > 1)}, {none[0]} first", 'no camera has pictures', 'copy the missing videos or images; without them these sequences cannot be prepared')
+    if have and none: case.say('warning', f"{len(none)} sequence{'s'*(len(none) > 1)}, {none[0]} first", 'no camera has pictures', 'copy the missing videos or images; without them these sequences cannot be prepared with pictures')
 
 # %% ../../nbs/27_data.doctor.ipynb #8443b44e
 def _about(path):

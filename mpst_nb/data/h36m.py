@@ -585,7 +585,7 @@ def _detections(folder, which, notes):
     if which is not None and Path(which).is_file(): name, files = str(which), {str(which): Path(which)}
     elif which is not None: choose(which, files, f'2D detections in {folder}:'); name = which
     elif 'gt' in files or len(files) == 1: name = 'gt' if 'gt' in files else next(iter(files))
-    elif files: raise MpstError(f"{folder} holds the 2D of several detectors, {', '.join(files)}, and not the truth (gt): choose one in Python, open_h36m(path, detections={next(iter(files))!r}), or leave one file there. mpst doctor needs none.")
+    elif files: raise MpstError(f"{folder} holds the 2D of several detectors, {', '.join(files)}, and not the truth (gt): choose one in Python, open_h36m(path, detections={next(iter(files))!r}), or with --detections of mpst prepare. mpst doctor needs none.")
     else: notes.append(f"{folder}: no data_2d_h36m_*.npz, so there is no 2D."); return {}
     d = load_arrays(files[name])
     if not isinstance(d.get('positions_2d'), dict): raise MpstError(f"{files[name]} has no 'positions_2d'; it has {', '.join(d)}.")
