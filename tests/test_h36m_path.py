@@ -171,6 +171,7 @@ def test_videopose3d_and_its_detections_become_a_row_of_table2(published, capsys
     assert list(m["protocols"]) == ["videopose3d", "motionbert", "karfly", "microsoft"] and m["protocols"]["karfly"]["triangulated"]["MPJPE"] > 0 and m["masked"]["no_prediction"] == 0
     error = np.linalg.norm((X - X[:, :1]) - (s.joints3d - s.joints3d[:, :1]), axis=-1); own = float(np.nanmean(error))         # VideoPose3D's rules: root-relative, every joint that there is
     print(f"triangulated {m['triangulated']['MPJPE']:.3f} mm, by NumPy alone {own:.3f} mm")
+    kept = lifted.predictions()["S9-Walking-1/triangulated"]; assert np.array_equal(np.isnan(kept), np.isnan(X)) and np.nanmax(np.abs(kept - X)) < 2          # mm; the noise is worth fifty
     assert abs(m["triangulated"]["MPJPE"] - own) < .05 and 5 < own < 50 and m["triangulated"]["masked"]["no_prediction"] == np.isnan(X).any(-1).sum() == 1
     rows = {r[0]["text"]: [c["value"] for c in r if c["kind"] == "measured" and c["value"] is not None] for r in RunRecord(run_notebook("table2", dict(profile="quick"))).metrics["mpjpe"]["rows"]}
     for what, own in (("PoseFormer on", m), ("triangulation of", m["triangulated"])): assert rows[f"{what} the 2D of {name}"] == pytest.approx([own["MPJPE"]] * 2)       # Walking, and the average

@@ -408,7 +408,7 @@ def prepare_h36m(
     if not keys: raise MpstError(f"{path}: no sequence is left to prepare.")
     pictures = _pictures(release, keys); two, files = _chosen(path, release.form, detections, pictures)
     if not pictures: print(f"no pictures here: a data set of poses, for lifting and triangulation{', with the 2D of '+two['name'] if two else ''}; train needs pictures", flush=True)
-    if release.form in _POSES: notes.append('The true 2D is projected from the 3D.')
+    if release.form in _POSES: notes = [n for n in notes if 'the 2D is not read' not in n]+['The true 2D is projected from the 3D.']
     how = _How(release.form, list(dict.fromkeys(k.split('-')[0] for k in keys)), protocol, size, margin, step, crf, two, pictures)
     plan = keys, _command(path, out, step=step, subjects=subjects, protocol=protocol, cameras=cameras, detections=detections); writer = how.writer(out, *plan)
     if (out/'manifest.json').exists() and not read_json(out/'report.json')['damaged']: return open_store(out)
