@@ -7,7 +7,7 @@ __all__ = ['SUMS', 'Clip', 'write_video', 'read_video', 'StoreWriter', 'Sequence
            'Augment', 'mirror_clip', 'collate', 'ClipSampler', 'once_each', 'cover']
 
 # %% ../../nbs/20_data.clips.ipynb #e58f7c3b
-import glob, hashlib, json, os, shutil
+import hashlib, json, os, shutil
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from functools import cached_property, lru_cache
@@ -161,7 +161,7 @@ def close(self: StoreWriter,
     with atomic_path(self.path/'index.parquet') as tmp: pd.DataFrame(rows).to_parquet(tmp, index=False)
     digest = hashlib.sha256(json.dumps(self.recipe, sort_keys=True).encode())
     for r in rows: digest.update((self.path/'annotations'/f"{r['key']}.npz").read_bytes())
-    files = [f for r in rows for f in (self.path/'annotations'/f"{r['key']}.npz", *sorted((self.path/'crops').glob(f"{glob.escape(r['key'])}.*.mp4")))]
+    files = sorted(f for d in ('annotations', 'crops', 'detections') for f in (self.path/d).glob('[!.]*'))
     with atomic_path(self.path/SUMS) as tmp: tmp.write_text(''.join(f'{_sum(f)}  {f.relative_to(self.path).as_posix()}\n' for f in files), encoding='utf-8')
     write_json(self.path/'manifest.json', dict(recipe=self.recipe, hash=digest.hexdigest(), size=self.size, stored=self.stored, sequences=len(rows)))
     (self.path/'recipe.json').unlink(missing_ok=True)
@@ -216,26 +216,10 @@ class Store:
         try: self.index = pd.read_parquet(self.path/'index.parquet'); self.size, self.stored, self.hash = (self.manifest[k] for k in ('size', 'stored', 'hash')); wrong = _index_fault(self.index)
         except Exception as e: wrong = f'{type(e).__name__}: {e}'     # Arrow raises errors of many kinds
         if wrong: raise MpstError(f"{self.path} is a damaged data set ({wrong}): remove it and prepare it again.")
-        self._rows, self._sequences, self._crops, self._whole = {}, {}, {}, set()
+        self._rows, self._sequences, self._crops, self._prepared, self._whole = {}, {}, {}, None, set()
 
     @cached_property
     def _places(self): return pd.Index(self.index.key)      # made when it is first asked: opening a large store does not wait for it
-
-    @cached_property
-    def _sums(self):
-        "Name of a file -> the checksum that it was prepared with; empty for a data set of an earlier version."
-        try: return {name: digest for digest, name in (l.split('  ', 1) for l in (self.path/SUMS).read_text(encoding='utf-8').splitlines())}
-        except FileNotFoundError: return {}
-        except ValueError as e: raise MpstError(f"{self.path/SUMS} is damaged ({e}): remove it and {self.path/'manifest.json'}, and prepare the data set again; what is there is kept.") from None
-
-    def _file(self, name, key):
-        "That file of a sequence, its bytes looked at when it is first asked for. Raises `MpstError` if they are not those that were prepared."
-        file = self.path/name
-        if name in self._sums and name not in self._whole and file.exists():
-            if _sum(file) != self._sums[name]:
-                raise MpstError(f"{file} is not what was prepared: its checksum differs. Remove {self.path/'annotations'/key}.npz and {self.path/'manifest.json'}, and prepare the data set again: it makes that sequence alone.")
-            self._whole.add(name)
-        return file
 
     @property
     def source(self): return self.index.source.iloc[0]
@@ -266,6 +250,27 @@ class Store:
         if (at < 0).any(): choose(keys[int((at < 0).argmax())], self._places, 'sequence')
         return self.index.frames.to_numpy()[at]
 
+# %% ../../nbs/20_data.clips.ipynb #0f5f50cb
+def _sums(store):
+    "Name of a file -> the checksum that it was prepared with; empty for a data set of an earlier version."
+    try: return {name: digest for digest, name in (l.split('  ', 1) for l in (store.path/SUMS).read_text(encoding='utf-8').splitlines())}
+    except FileNotFoundError: return {}
+    except ValueError as e: raise MpstError(f"{store.path/SUMS} is damaged ({e}): remove it and {store.path/'manifest.json'}, and prepare the data set again; what is there is kept.") from None
+
+@patch
+def file(self: Store,
+    name: str, # of a file of a sequence, from the data set's folder on
+    key: str,  # of the sequence
+) -> Path:
+    "That file, its bytes looked at when it is first asked for. Raises `MpstError` if they are not those that were prepared."
+    file = self.path/name
+    if self._prepared is None: self._prepared = _sums(self)
+    if name in self._prepared and name not in self._whole and file.exists():
+        if _sum(file) != self._prepared[name]:
+            raise MpstError(f"{file} is not what was prepared: its checksum differs. Remove {self.path/'annotations'/key}.npz and {self.path/'manifest.json'}, and prepare the data set again: it makes that sequence alone.")
+        self._whole.add(name)
+    return file
+
 # %% ../../nbs/20_data.clips.ipynb #5b3a5f73
 @patch
 def sequence(self: Store,
@@ -274,7 +279,7 @@ def sequence(self: Store,
     "The annotations of a sequence. Raises `MpstError` naming the file if they cannot be read, or have changed since they were prepared."
     if key not in self._sequences:
         self.row(key)
-        file = self._file(f'annotations/{key}.npz', key)
+        file = self.file(f'annotations/{key}.npz', key)
         try:
             d = load_npz(file); cameras = tuple(Camera.from_dict(c) for c in json.loads(str(d.pop('cameras'))))
             d.setdefault('present', np.ones(d['joints2d'].shape[:2], bool)); d.setdefault('numbers', np.arange(d['joints2d'].shape[1]))
@@ -305,7 +310,7 @@ def _cut(self: Store, key, first, frames, step, views, cuts, size):
         if key in self._crops:
             for picture, o in zip(self._crops[key][v, first:first+(frames-1)*step+1:step], into): cut(picture, o)
         elif s.present[v].any():
-            for planes, o in zip(_pictures(self._file(f'crops/{key}.{s.cameras[v].name}.mp4', key), first, frames, step), into): cut.planes(planes, o)
+            for planes, o in zip(_pictures(self.file(f'crops/{key}.{s.cameras[v].name}.mp4', key), first, frames, step), into): cut.planes(planes, o)
     return out
 
 @patch

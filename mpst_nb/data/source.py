@@ -66,7 +66,7 @@ def detections_of(
     about = recipe_of(store).get('detections')
     if not about: raise MpstError(f"{store.path} came without 2D detections: prepare it again with --detections, or lift its true joints: -p detector gt.")
     def joints(key):
-        file, due = store.path/'detections'/f'{key}.npz', store.sequence(key).joints2d.shape; a = load_npz(file).get('joints2d')
+        file, due = store.file(f'detections/{key}.npz', key), store.sequence(key).joints2d.shape; a = load_npz(file).get('joints2d')
         if a is None or a.dtype.kind != 'f' or a.shape != due: raise MpstError(f"{file} does not hold joints of {due}: remove the data set and prepare it again.")
         return a
     return about['name'], {k: joints(k) for k in store.index.key}
