@@ -66,7 +66,7 @@ def _decoded(data):
 def read_footage(
     footage, # of one view: a video, or numbered images, see `PoseSequence`
     frames,  # numbers of the wanted frames at 50 Hz, from 0, rising
-    size,    # (w, h) px that they must have
+    size,    # (w, h) px that they must have; two rows more or less at the bottom move nothing, and some copies lack them
 ):
     "These frames one after another, (h, w, 3) uint8 RGB. Raises `MpstError` naming the file, for one that is missing, damaged, too short or of another size."
     path = lambda n: picture_file(footage, n)
@@ -74,7 +74,7 @@ def read_footage(
     else: images = ((n, _decoded(picture_bytes(path(n)))) for n in frames)
     for n, image in images:
         if image is None: raise MpstError(f"{path(n)} is missing or no image.")
-        if image.shape[1::-1] != tuple(size): raise MpstError(f"{path(n)}: {image.shape[1]} x {image.shape[0]} px, the camera has {size[0]} x {size[1]}: give the pictures in their own size.")
+        if image.shape[1] != size[0] or abs(image.shape[0]-size[1]) > 2: raise MpstError(f"{path(n)}: {image.shape[1]} x {image.shape[0]} px, the camera has {size[0]} x {size[1]}: give the pictures in their own size.")
         yield image if path(0) == path(1) else image[..., ::-1]
 
 # %% ../../nbs/26_data.release.ipynb #90602192
