@@ -34,6 +34,12 @@ def test_readme_quotes_the_records_that_are_kept():
     assert f"PCK@0.05 on the test subjects is {sum(base) / len(base):.1f}" in text and f"{took['seconds'] / 60:.0f} minutes" in text
 
 
+def test_robust_notebook_shows_the_records_that_are_kept():
+    held = {n: json.loads((ROOT / f"data/results/robust/{n}.json").read_text()) for n in ("kill", "faults", "fuzz")}
+    shown = "".join(json.dumps(c["outputs"]) for c in cells(ROOT / "nbs/70_robust.ipynb") if c["cell_type"] == "code")
+    for text in (f"**{sum(r['times'] for r in held['kill']['kills'])} kills,", f"**{len(held['faults']['faults'])} faults end", f"**{held['fuzz']['total']['cases']:,} cases,"): assert text in shown, text
+
+
 def test_claims_follow_from_the_records_that_are_kept(tmp_path, monkeypatch):
     monkeypatch.setenv("MPST_RUNS", str(tmp_path))
     from mpst_nb.core import read_json
