@@ -125,13 +125,26 @@ def predict(work, shared, overwrite=False):
 def predict_again(work, shared): predict(work, shared, overwrite=True)
 
 
+def tiny_for_all(work):
+    "Make the tiny profile known to every process that this one starts."
+    (work / "site").mkdir(parents=True, exist_ok=True); (work / "site" / "sitecustomize.py").write_text(SITE)
+    os.environ["PYTHONPATH"] = f"{work / 'site'}{os.pathsep}{ROOT}"
+
+
+def train_processes(work, shared):
+    "The command that a cluster gives, with both processes here."
+    tiny_for_all(work)
+    params = dict(profile="tiny", method="baseline", data=shared / "store", device="cpu")
+    os.execv(sys.executable, [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m", "mpst_nb.cli", "run", "train", *(str(w) for k, v in params.items() for w in ("-p", f"{k}", v))])
+
+
 def graph(work, shared):
     "The command itself, in a project of its own whose notebooks are this one's."
-    (work / "site").mkdir(parents=True, exist_ok=True); (work / "site" / "sitecustomize.py").write_text(SITE)
+    tiny_for_all(work)
     (work / "project").mkdir(exist_ok=True)
     for name in ("Snakefile", "nbs", "settings.ini", "data"):
         if not (work / "project" / name).exists(): (work / "project" / name).symlink_to(ROOT / name)
-    os.environ.update(PYTHONPATH=f"{work / 'site'}{os.pathsep}{ROOT}", MPST_ROOT=str(work / "project"))
+    os.environ["MPST_ROOT"] = str(work / "project")
     os.execv(sys.executable, [sys.executable, "-m", "mpst_nb.cli", "reproduce", "--profile", "tiny", "--cores", "2"])
 
 
@@ -187,6 +200,7 @@ def old_prediction(work, shared):
 KINDS = {
     "train on images": Kind(train_images, ("runs",), record_or_none, share=2),
     "train relations on tokens": Kind(train_tokens, ("runs", "cache/tokens"), record_or_none, share=2),
+    "train in two processes": Kind(train_processes, ("runs",), record_or_none, share=.3, how=("all", "child")),
     "lift": Kind(lift, ("runs",), record_or_none, share=2),
     "render the studio": Kind(studio, sound=read_or_half),
     "render, two processes": Kind(studio_processes, sound=read_or_half, share=.5, how=("all", "all", "child")),
@@ -329,7 +343,7 @@ class Harness:
     def share(self, kinds):
         "What the kinds read."
         need, make = set(kinds), self.shared
-        if need & {"train on images", "train relations on tokens", "lift", "predict", "predict, replacing"} and not (make / "ours").exists():
+        if need & {"train on images", "train in two processes", "train relations on tokens", "lift", "predict", "predict, replacing"} and not (make / "ours").exists():
             self.run(make, _store, make)
             for name, params in (("baseline", dict(method="baseline")), ("ours", dict(frames=8, baseline=str(make / "baseline")))):
                 self.run(make, run_cells, "train", dict(profile="tiny", data=str(make / "store"), device="cpu", **params))
