@@ -306,17 +306,17 @@ def _fake_lift(error, noise, seed):
     return mean('MPJPE', 'P_MPJPE') | more, rows
 
 # %% ../nbs/52_report.ipynb #0ee0957e
-def _six(o):
-    "Floats to six significant digits, all the way down."
-    if isinstance(o, dict): return {k: _six(v) for k, v in o.items()}
-    if isinstance(o, list): return [_six(v) for v in o]
-    if isinstance(o, float): return float(f'{o:.6g}') if math.isfinite(o) else None
+def _nine(o):
+    "Floats to nine significant digits, all the way down."
+    if isinstance(o, dict): return {k: _nine(v) for k, v in o.items()}
+    if isinstance(o, list): return [_nine(v) for v in o]
+    if isinstance(o, float): return float(f'{o:.9g}') if math.isfinite(o) else None
     return o
 
 def _keep(run, to, limit):
     "Write what is kept of a run into the folder `to`."
     to.mkdir()
-    (to/'result.json').write_text(json.dumps(_six(run.record), separators=(',', ':'), allow_nan=False)+'\n')
+    (to/'result.json').write_text(json.dumps(_nine(run.record), separators=(',', ':'), allow_nan=False)+'\n')
     if len(run.table.columns) and (run.path/'rows.parquet').exists():
         single = {c: 'float32' for c in run.table.select_dtypes('float64')}
         run.table.astype(single).to_parquet(to/'rows.parquet', index=False, compression='zstd')

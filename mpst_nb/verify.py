@@ -83,7 +83,7 @@ def _same(recorded, again, within): return bool(math.isclose(recorded, again, re
 def verify_run(
     path,      # folder of a finished run
     data=(),   # folders of data sets to look for the record's in, beside the profile's own
-    within=1e-5, # relative difference that may be: kept records are rounded to six digits
+    within=1e-5, # relative difference that may be: kept records are rounded, early ones to six digits
 ) -> pd.DataFrame:
     "A row for each figure that could be computed again: figure, recorded, again, from ('rows' or 'joints'), equal. `attrs['notes']` says what could not be checked. Raises `MpstError` for a folder without a record, and for files that cannot be read."
     run = RunRecord(path); (joints, why), out = _from_joints(run, data), []
@@ -131,7 +131,7 @@ def _again(run, data):
 def report_cells(
     name: str,   # of the profile
     data=(),     # as for `verify_run`
-    within=1e-5, # relative difference that may be: kept records are rounded to six digits
+    within=1e-5, # relative difference that may be: kept records are rounded, early ones to six digits
 ) -> pd.DataFrame:
     "A row for each measured cell of the report's tables: table, row, column (by their heads), recorded, again, source ('joints', 'rows', both, or '' where it was not computed again), state ('equal', 'DIFFERS', 'not again'), runs. Raises `MpstError` for an unknown profile and for files that cannot be read."
     from mpst_nb.report import Runs, report_tables
