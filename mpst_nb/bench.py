@@ -75,10 +75,10 @@ def peak_memory(
     return mode.peak
 
 # %% ../nbs/53_bench.ipynb #ebdcbb81
-def _clock(f, which='auto'):
+def _clock(f, now=None):
     "Seconds that `f()` takes, on whichever device it runs."
     gpu = torch.cuda.is_available()
-    now = time.process_time if which == 'processor' or which == 'auto' and torch.get_num_threads() == 1 and not gpu else time.perf_counter
+    now = now or (time.process_time if torch.get_num_threads() == 1 and not gpu else time.perf_counter)
     sync = torch.cuda.synchronize if gpu else lambda: None
     sync(); start = now(); f(); sync()
     return now() - start
@@ -90,7 +90,7 @@ def take_turns(
     seed=0,            # of the orders
     warm=True,         # run each once before
     progress=None,     # called after each run
-    clock='auto',      # 'wall', 'processor', or the second on one CPU thread and the first elsewhere
+    clock=None,        # function that returns seconds; by default the processor's on one CPU thread, the wall's elsewhere
 ) -> pd.DataFrame:
     "Seconds of every contestant (columns) in every round (rows)."
     rng, names, rows = np.random.default_rng(seed), list(contestants), []

@@ -152,9 +152,9 @@ def test_page_of_a_prediction(prediction, browser):
     assert turned != first
     page.mouse.wheel(0, 200); page.wait_for_timeout(200)
     assert page.evaluate(ink) != turned
-    page.click('#play'); page.wait_for_function('() => !document.getElementById("time").textContent.startsWith("frame 0 ")', timeout=10_000)
+    page.click('#play'); page.wait_for_function('() => !document.getElementById("time").textContent.startsWith("frame 0 ")', timeout=60_000)
     page.click('#play'); page.fill('#frame', '5'); assert page.inner_text('#time').startswith('frame 5')
-    page.wait_for_function('() => document.querySelector("video").readyState >= 1', timeout=10_000)
+    page.wait_for_function('() => document.querySelector("video").readyState >= 1', timeout=60_000)
     pictures = page.eval_on_selector_all('img', 'all => all.map(i => [i.alt, i.naturalWidth])')
     assert len(pictures) == 3 and all(alt and w > 100 for alt, w in pictures), pictures
     assert page.locator('table').count() == 2 and page.locator('table').first.locator('tr').count() == 18
