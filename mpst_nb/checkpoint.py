@@ -61,7 +61,7 @@ def sealed(
     return mark == _digest(file, n)
 
 # %% ../nbs/05_checkpoint.ipynb #5a1c1008
-FORMAT = 2   # of what a checkpoint holds
+FORMAT = 3   # of what a checkpoint holds
 
 def _flat(about, name=''):
     "{'fit.lr': .001, ...} of nested dicts."
@@ -89,6 +89,7 @@ class Checkpoint:
         about: dict, # what the training is, JSON: name -> settings; `data` is the data set's hash
     ):
         self.folder, self.about = Path(folder) if folder else None, json.loads(json.dumps(about, default=str))
+        self.code = [code_version()]    # whose steps they are, in order
         self.last, self.previous = (self.folder/f'{n}.pt' if folder else None for n in ('last', 'previous'))
 
     def keep(self,
@@ -99,10 +100,15 @@ class Checkpoint:
         make_folder(self.folder)
         try:
             with atomic_path(self.last) as tmp:
-                torch.save(dict(format=FORMAT, about=self.about, versions=_versions(), state=state), tmp); seal(tmp)
+                torch.save(dict(format=FORMAT, about=self.about, versions=_versions(), code=self.code, state=state), tmp); seal(tmp)
                 if self.last.exists(): os.replace(self.last, self.previous)
         except (OSError, RuntimeError) as e:       # torch's own writer says RuntimeError when the disk is full
             raise MpstError(f"{self.last} cannot be written ({getattr(e, 'strerror', None) or str(e).splitlines()[0]}): make room or change its permissions; the same command goes on from the last state that was kept.") from e
+
+@patch
+def whose(self: Checkpoint) -> dict:
+    "For a point of the curve: {'code': 'abc then def'} where the steps so far are of several versions of the code, else {}."
+    return dict(code=' then '.join(self.code)) if len(self.code) > 1 else {}
 
 def _versions(): return {k: v for k, v in versions().items() if k in ('mpst_nb', 'torch')}
 
@@ -127,18 +133,24 @@ def resume(self: Checkpoint) -> dict|None:
     if damaged: _say(f"{' and '.join(map(str, damaged))} {'is' if len(damaged) == 1 else 'are'} damaged and there is no state before: the training starts anew. What is damaged is kept as *.damaged.pt.")
     return None
 
+def _ours(held):
+    "Whether something is what `keep` writes."
+    return (isinstance(held, dict) and type(held.get('format')) is int and held['format'] == FORMAT and all(isinstance(held.get(k), dict) for k in ('about', 'versions', 'state'))
+        and isinstance(held.get('code'), list) and bool(held['code']) and all(isinstance(v, str) for v in (*held['versions'].values(), *held['code'])))
+
 @patch
 def _read(self: Checkpoint, file):
     "The state in a file that is whole, if it is of this training."
     try: held = load_torch(file)
     except MemoryError: raise
     except Exception as e: raise MpstError(f"{file} cannot be read ({(str(e) or type(e).__name__).splitlines()[0]}): its bytes are as they were written, so it was not written by this package; remove it.") from None
-    parts = [held.get(k) for k in ('about', 'versions', 'state')] if isinstance(held, dict) else []
-    if not parts or not isinstance(held.get('format'), int) or held['format'] != FORMAT or not all(isinstance(p, dict) for p in parts) or not all(isinstance(v, str) for v in held['versions'].values()):
+    if not _ours(held):
         raise MpstError(f"{file} is a checkpoint of another version of this package (format {held.get('format') if isinstance(held, dict) else None}, and this one reads {FORMAT}): go on with the version that wrote it, or remove it and {self.previous.name} to start afresh.")
     differ = differences(held['about'], self.about)
     if differ: raise MpstError(f"{file} is the checkpoint of another training: {differ}. To go on, give it what it began with; to start afresh, remove {self.last.name} and {self.previous.name} there.")
     if held['versions'] != _versions(): _say(f"{file.name} was written by {_words(held['versions'])}, and this is {_words(_versions())}: the numbers need not be those of a run that went on undisturbed.")
+    if held['code'][-1] != (now := code_version()): _say(f"{file.name} was left by the code of {held['code'][-1]}, and this is {now}: the record will name both.")
+    self.code = held['code']+[now]*(held['code'][-1] != now)
     return held['state']
 
 def _words(versions): return ', '.join(f'{k} {v}' for k, v in versions.items())

@@ -237,17 +237,15 @@ class _State:
     curve: list = field(default_factory=list)
     best: dict|None = None                       # the best state by `watch`
     losses: list = field(default_factory=list)   # since the last point of the curve
-    code: list = field(default_factory=list)     # whose steps they are: versions, in order
 
-def _look(at, config, model, watch, lr, bar):
+def _look(at, kept, model, watch, lr, bar):
     "A point of the curve; the state is kept if it is the best so far."
     loss, at.losses = float(np.mean([float(x) for x in at.losses])), []
-    point = dict(step=at.step, images=at.images, loss=loss, lr=lr, seconds=round(at.seconds, 1), data_share=round(at.waited/max(at.seconds, 1e-9), 3))
+    point = dict(step=at.step, images=at.images, loss=loss, lr=lr, seconds=round(at.seconds, 1), data_share=round(at.waited/max(at.seconds, 1e-9), 3), **kept.whose())
     if watch:
         model.eval(); point['eval'] = watch()
         if at.best is None or point['eval']['MSE'] <= at.best['MSE']:
             at.best = dict(MSE=point['eval']['MSE'], step=at.step, model={k: v.detach().cpu().clone() for k, v in model.state_dict().items()})
-    if len(at.code) > 1: point['code'] = ' then '.join(at.code)
     at.curve.append(point)
     bar.set_postfix_str(f"loss {loss:.5f}, {at.images/max(at.seconds, 1e-9):.0f} images/s, data {point['data_share']:.0%}" + (f", held out {point['eval']['MSE']:.0f} px²" if watch else ''))
 
@@ -265,13 +263,10 @@ def _keep(kept, at, parts, wait=0.):
 def _resume(kept, parts):
     "The state that a stopped training left, with the parts filled; a fresh one if there is none. Raises `MpstError` if it is another training's."
     with main_first(): state = kept.resume()
-    if state is None: return _State(code=[code_version()])
+    if state is None: return _State()
     kept.fill(state, parts)
-    try: at = _State(**state['at'])
+    try: return _State(**state['at'])
     except (KeyError, TypeError) as e: raise MpstError(f"{kept.last} does not say where its training was ({e}); remove it and {kept.previous.name} to start afresh.") from None
-    if at.code and at.code[-1] != code_version(): _say(f"{kept.last} was left by the code of {at.code[-1]}, and this is {code_version()}: the record will name both.")
-    if at.code[-1:] != [code_version()]: at.code.append(code_version())
-    return at
 
 # %% ../nbs/50_fit.ipynb #5a1c4002
 _EVERY = 50   # steps between two looks at whether losses and gradients are finite
@@ -341,7 +336,7 @@ def fit(
             shape = batch['tokens' if 'tokens' in batch else 'frames'].shape[:3]
             at.losses.append(loss); at.images += (share[2] if share else shape[0])*shape[1:].numel(); at.step += 1; bar.update()
             at.seconds, began = at.seconds+time.monotonic()-began, time.monotonic()
-            if at.step % every == 0 or at.step == steps: sound(); _look(at, config, model, watch, optimizer.param_groups[0]['lr'], bar)
+            if at.step % every == 0 or at.step == steps: sound(); _look(at, kept, model, watch, optimizer.param_groups[0]['lr'], bar)
             elif rank == 0 and time.monotonic()-last > config.keep_every: sound(); _keep(kept, at, parts); last = time.monotonic()
             elif at.step % _EVERY == 0: sound()
     bar.close()

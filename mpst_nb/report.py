@@ -39,7 +39,6 @@ PAPER_TABLES = ('table1_2d', 'table2_mpjpe', 'table2_p_mpjpe', 'table3_frames')
 ACTIONS_SHORT = {'Dir.': 'Directions', 'Disc.': 'Discussion', 'Eat': 'Eating', 'Greet': 'Greeting', 'Phone': 'Phoning', 'Photo': 'Photo',
     'Pose': 'Posing', 'Purch.': 'Purchases', 'Sit': 'Sitting', 'SitD.': 'SittingDown', 'Smoke': 'Smoking', 'Wait': 'Waiting',
     'WalkD.': 'WalkDog', 'Walk': 'Walking', 'WalkT.': 'WalkTogether'}
-_ALIASES = {'TakingPhoto': 'Photo', 'WalkingDog': 'WalkDog', 'WalkingTogether': 'WalkTogether'}
 
 @cache
 def paper_table(
@@ -697,9 +696,7 @@ def _lifted(runs):
 
 def _lift_row(runs, label, records, make, metric, *where):
     "One measured row of Table II: fifteen actions and their average."
-    alias = {v: k for k, v in _ALIASES.items()}
-    one = lambda a: measured(runs, records, *where, 'per_action', a, metric, make=make, spread=False)
-    per = [one(alias.get(a, a)) if (c := one(a)).text == '–' else c for a in ACTIONS_SHORT.values()]
+    per = [measured(runs, records, *where, 'per_action', a, metric, make=make, spread=False) for a in ACTIONS_SHORT.values()]
     return [Cell(label, 'name'), Cell('here', 'plain'), *per, measured(runs, records, *where, metric, make=make), _names(records, runs)]
 
 def _paper_row(method, p, suspect):

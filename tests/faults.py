@@ -202,7 +202,7 @@ def flipped_video(tmp):
     return said
 
 
-@fault("an index that is damaged", r"store is a damaged data set .*index\.parquet.*prepare it again", "nothing was changed")
+@fault("an index that is damaged", r"store is a damaged data set .*its index is not the one that was prepared.*prepare it again", "nothing was changed")
 def damaged_index(tmp):
     from mpst_nb.data.clips import open_store
     store = small_store(tmp / "store")
@@ -210,10 +210,10 @@ def damaged_index(tmp):
     return message(open_store, store.path)
 
 
-@fault("an index row that says more frames than the video has", r"S1-Walking-1.*(shorter|has not the frames)", "nothing was changed")
+@fault("an index row that says more frames than the video has, where there are no checksums", r"S1-Walking-1.*(shorter|has not the frames)", "nothing was changed")
 def damaged_row(tmp):
     from mpst_nb.data.clips import open_store
-    store = small_store(tmp / "store"); store.index.assign(frames=99).to_parquet(store.path / "index.parquet", index=False)
+    store = small_store(tmp / "store"); store.index.assign(frames=99).to_parquet(store.path / "index.parquet", index=False); (store.path / "SHA256SUMS").unlink()
     return message(open_store(store.path).crops, "S1-Walking-1")
 
 

@@ -6,8 +6,7 @@
 A start is a child that is forked from a process which has imported everything (and run nothing), in a session of its own, so that a start costs no import; the
 graph and the preparation with several processes are real commands. A kill is `kill -9` of all processes of that start, or (`how`) of the first alone, or of one
 that it started, as the out-of-memory killer would choose it. Timestamps and durations are left out of the comparison, and executed notebooks, pictures and pages;
-everything else counts: weights, metrics, curves, rows, joints, data sets, and files that the reference does not have, all to the bit; and the frames of videos, within 1 of 256
-levels in the mean, since the encoder does not always write the same bytes.
+everything else counts, to the bit: weights, metrics, curves, rows, joints, data sets with their videos, and files that the reference does not have.
 """
 import argparse, contextlib, hashlib, json, os, platform, re, shutil, signal, sys, tempfile, time, traceback
 from dataclasses import dataclass, replace
@@ -303,24 +302,9 @@ def differences(ours, reference):
     return [f"{word}: {n}" for word, names in words.items() for n in sorted(names)]
 
 
-def frames_of(file):
-    import av
-    with av.open(str(file)) as v: return np.stack([f.to_ndarray(format="rgb24") for f in v.decode(video=0)])
-
-
-def alike(a, b):
-    "Whether two videos hold the same frames, within 1 of 256 levels in the mean and 40 at most: x264 does not always write the same bytes, undisturbed either, and errs by more itself."
-    try: a, b = frames_of(a), frames_of(b)
-    except Exception: return False                                                     # one of them is damaged: that is a difference
-    if a.shape != b.shape: return False
-    differ = np.abs(a.astype(int) - b)
-    return differ.mean() < 1 and differ.max() <= 40
-
-
 def between(folder, reference):
     "What differs between two folders."
-    found = differences(contents(folder), contents(reference))
-    return [d for d in found if not (d.startswith("differs: ") and d.endswith(".mp4") and alike(folder / d[9:], reference / d[9:]))]
+    return differences(contents(folder), contents(reference))
 
 
 def compared(kind, work, reference): return [f"{look}/{d}" if len(kind.looks) > 1 else d for look in kind.looks for d in between(work / look, reference / look)]

@@ -735,7 +735,7 @@ def examine_store(
     progress=False,  # show a bar
 ) -> Case:
     "Whether a prepared data set is whole. Raises nothing for what is wrong with it: that is in the remarks."
-    from mpst_nb.data.clips import open_store
+    from mpst_nb.data.clips import SUMS, open_store
     case = Case('prepared data set', str(path))
     try: store = open_store(path)
     except (MpstError, OSError, KeyError, ValueError) as e:
@@ -750,6 +750,7 @@ def examine_store(
         case.facts.append(dict(subject=subject, split=', '.join(rows.split.unique()), sequences=len(rows), frames=int(rows.frames.sum()), rate=f'{rows.fps.iloc[0]:g}', faulty=sum(k in bad for k in rows.key)))
     for k, text in list(bad.items())[:8]: case.remarks.append(_of_error('error', k, f"{text}. Remove its file in annotations/ and prepare the data set again" if 'again' not in text else text))
     if len(bad) > 8: case.say('error', 'sequences', f"{len(bad)-8} more are faulty", 'see --json for all')
+    if not (store.path/SUMS).exists(): case.say('note', store.path.name, 'it has no checksums, as an earlier version prepared it: a file that has changed since may go unnoticed', f"remove {store.path/'manifest.json'} and prepare it again: what is there is kept")
     case.numbers['faulty'] = bad
     case.summary['store'] = f"{len(index)} sequences, {int(index.frames.sum())} frames of {' or '.join(map(str, sorted(counts))) or 'no'} view{'s'*(max(counts, default=0) != 1)}, crops of {store.stored} px; "+('every image was decoded' if whole else 'the first and last image of each video were decoded')
     return case

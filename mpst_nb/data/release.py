@@ -19,7 +19,7 @@ import numpy as np
 from ..core import *
 from ..camera import box_of, crop_affine
 from ..metrics import PROTOCOLS
-from .clips import Store, StoreWriter, open_store
+from .clips import H264, Store, StoreWriter, open_store
 from .h36m import H36M_NAMES, H36M_SUBJECTS, WRITERS, PoseSequence, check_views, has_picture, make_sequence, open_h36m, picture_bytes, picture_file, trial_of, write_metadata, write_poses, _detections, _files, _SHIFTED
 from .rig import video_info
 from .source import keep_detections, recipe_of
@@ -36,7 +36,7 @@ def film(
     "A function that takes one frame after another, (h, w, 3) uint8 RGB; the video is there when the block ends, whole or not at all."
     with atomic_path(path) as tmp, av.open(str(tmp), 'w', format='mp4') as out:
         s = out.add_stream('libx264', rate=fps)
-        (s.width, s.height), s.pix_fmt, s.options = size, 'yuv420p', dict(crf=str(crf), preset='veryfast', bf='0', threads='1')   # with B frames, x264 does not write the same bytes twice
+        (s.width, s.height), s.pix_fmt, s.options = size, 'yuv420p', H264 | dict(crf=str(crf))
         def put(image):
             for packet in s.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format='rgb24')): out.mux(packet)
         yield put

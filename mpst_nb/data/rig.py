@@ -20,6 +20,7 @@ from tqdm import tqdm
 
 from ..camera import Camera
 from ..core import MpstError, atomic_path, folder, write_json
+from .clips import H264
 
 # %% ../../nbs/23_data.rig.ipynb #4014c15f
 def write_calibration(
@@ -180,14 +181,13 @@ class VideoWriter:
     ):
         self.path, self.fps, self.quality, self.rotation, self.stream = str(path), Fraction(fps).limit_denominator(1001), quality, rotation, None
 
-    # bf=0: with B frames, x264 does not write the same bytes twice
     def __enter__(self): self.file = av.open(self.path, 'w', format='mp4', options=dict(movflags='faststart')); return self
 
     def add(self,
         image, # uint8 (h, w, 3) RGB, the same even size each time
     ):
         if self.stream is None:
-            self.stream = self.file.add_stream('libx264', rate=self.fps, options=dict(crf=str(self.quality), preset='veryfast', bf='0', threads='1'))
+            self.stream = self.file.add_stream('libx264', rate=self.fps, options=H264 | dict(crf=str(self.quality)))
             self.stream.height, self.stream.width, self.stream.pix_fmt = *image.shape[:2], 'yuv420p'
             if self.rotation: self.stream.set_display_rotation(self.rotation)
         self.file.mux(self.stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format='rgb24')))

@@ -311,7 +311,7 @@ def fit_lifter(
             rate = _learning_rate(config, step, steps, step*config.batch//len(data))
             losses.append(_step(net, optimizer, data, config, seed, step, rate, rank, world))
             if (step+1) % config.every and step+1 < steps: continue
-            curve.append(dict(step=step+1, windows=(step+1)*config.batch, loss=_mean_loss(losses, world, step, config, kept, data, seed), lr=rate, seconds=before + time.perf_counter()-clock))
+            curve.append(dict(step=step+1, windows=(step+1)*config.batch, loss=_mean_loss(losses, world, step, config, kept, data, seed), lr=rate, seconds=before + time.perf_counter()-clock, **kept.whose()))
             losses = []
             if progress and rank == 0: progress(step+1, steps, curve[-1]['loss'])
             if rank == 0 and (step+1 == steps or time.monotonic()-saved > config.save_seconds): _save(kept, model, optimizer, step+1, curve); saved = time.monotonic()
