@@ -391,23 +391,23 @@ def _viewer(path, about, most):
 _TEMPLATES = jinja2.Environment(loader=jinja2.PackageLoader('mpst_nb', 'templates'), autoescape=True, undefined=jinja2.StrictUndefined,
                                 trim_blocks=True, lstrip_blocks=True)
 
-def _jpeg(image):
-    data = cv2.imencode('.jpg', image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 80])[1]
-    return 'data:image/jpeg;base64,' + base64.b64encode(data).decode()
+def _uri(kind, data): return f'data:{kind};base64,' + base64.b64encode(data).decode()
+def _jpeg(image): return _uri('image/jpeg', cv2.imencode('.jpg', image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 80])[1])
 
 def write_page(
     path,            # folder with the Parquet files
     about: dict,     # what predictions.json begins with
     stills=(),       # (frame, uint8 (h, w, 3)) pictures to show
     most: int = 300, # frames of the 3D skeleton at most
+    film_mb: float = 24., # the overlay is in the page up to this size, and else asked for beside it
 ):
-    "index.html: overlay, stills, the 3D skeleton to turn, residuals, and what was assumed. It asks for nothing but the overlay beside it."
-    path = Path(path); solid = (path/'joints3d.parquet').is_file()
+    "index.html: the views beside the 3D skeleton, which turns and plays with them, stills, residuals, and what was assumed."
+    path = Path(path); film = path/'overlay.mp4'; solid = (path/'joints3d.parquet').is_file()
     agree = joint_table(path) if about['space'] == 'world' else []
     joints = [(r['joint'], f"{r['found']:.1%}", f"{r['residual_px']:.2f}", f"{r['worst_px']:.1f}", f"{r['views']:.2f}") for r in agree]
     page = _TEMPLATES.get_template('predict.html').render(
         lead=f"{len(about['videos'])} views, {about['frames']} frames at {about['fps']:g} frames a second.", notes=about['notes'], units=about['units']['joints3d'],
-        video='overlay.mp4' if (path/'overlay.mp4').is_file() else '', stills=[(t, _jpeg(i)) for t, i in stills],
+        video='' if not film.is_file() else _uri('video/mp4', film.read_bytes()) if film.stat().st_size <= film_mb*1e6 else film.name, stills=[(t, _jpeg(i)) for t, i in stills],
         solid=solid, viewer=_viewer(path, about, most) if solid else None, joints=joints,
         videos=[(r['camera'], r['file'], '{} x {}'.format(*r['size']), r['frames']) for r in about['videos']], model=json.dumps(about['model'], indent=1))
     (path/'index.html').write_text(page, encoding='utf-8')

@@ -1,6 +1,6 @@
-// The 3D skeleton that turns. P: poses (frame, joint, [x, y, z] or null), bones, colours, frames, fps, origin, floor; mm, z up.
+// The 3D skeleton that turns, and plays with the film of the views if there is one. P: poses (frame, joint, [x, y, z] or null), bones, colours, frames, fps, origin, floor; mm, z up.
 const canvas = document.getElementById('skeleton'), g = canvas.getContext('2d');
-const slider = document.getElementById('frame'), label = document.getElementById('time'), button = document.getElementById('play');
+const film = document.querySelector('video'), slider = document.getElementById('frame'), label = document.getElementById('time'), button = document.getElementById('play');
 let turn = .7, tilt = .25, zoom = .19, now = 0, playing = false, last = 0;
 slider.max = P.poses.length - 1;
 
@@ -28,14 +28,20 @@ function draw() {
   pose.forEach(p => { if (p) { g.beginPath(); g.arc(...at(p), 3, 0, 7); g.fill() } });
   label.textContent = 'frame ' + P.frames[now] + '  (' + (P.frames[now] / P.fps).toFixed(2) + ' s)'; slider.value = now;
 }
+const apart = P.frames.length > 1 ? P.frames[1] - P.frames[0] : 1;      // video frames from one pose to the next
+function show(k) { now = Math.max(0, Math.min(P.poses.length - 1, k)); draw() }
 function step(t) {
   if (!playing) return;
-  const wait = 1000 * (P.frames.length > 1 ? (P.frames[1] - P.frames[0]) / P.fps : 1);
-  if (t - last > wait) { last = t; now = (now + 1) % P.poses.length; draw() }
+  if (film) { const k = Math.floor(film.currentTime * P.fps / apart + 1e-3); if (k !== now) show(k) }
+  else if (t - last > 1000 * apart / P.fps) { last = t; show((now + 1) % P.poses.length) }
   requestAnimationFrame(step);
 }
-slider.oninput = () => { now = +slider.value; draw() };
-button.onclick = () => { playing = !playing; button.textContent = playing ? 'stop' : 'play'; if (playing) requestAnimationFrame(step) };
+slider.oninput = () => { show(+slider.value); if (film) film.currentTime = (P.frames[now] + .5) / P.fps };
+button.onclick = () => {
+  playing = !playing; button.textContent = playing ? 'stop' : 'play';
+  if (film) playing ? film.play() : film.pause();
+  if (playing) requestAnimationFrame(step);
+};
 canvas.onpointerdown = e => canvas.setPointerCapture(e.pointerId);
 canvas.onpointermove = e => {
   if (!e.buttons) return;
