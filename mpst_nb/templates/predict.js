@@ -30,16 +30,17 @@ function draw() {
 }
 const apart = P.frames.length > 1 ? P.frames[1] - P.frames[0] : 1;      // video frames from one pose to the next
 function show(k) { now = Math.max(0, Math.min(P.poses.length - 1, k)); draw() }
+function follow() { const k = Math.floor(film.currentTime * P.fps / apart + 1e-3); if (k !== now) show(k) }
 function step(t) {
   if (!playing) return;
-  if (film) { const k = Math.floor(film.currentTime * P.fps / apart + 1e-3); if (k !== now) show(k) }
+  if (film) follow();
   else if (t - last > 1000 * apart / P.fps) { last = t; show((now + 1) % P.poses.length) }
   requestAnimationFrame(step);
 }
 slider.oninput = () => { show(+slider.value); if (film) film.currentTime = (P.frames[now] + .5) / P.fps };
 button.onclick = () => {
   playing = !playing; button.textContent = playing ? 'stop' : 'play';
-  if (film) playing ? film.play() : film.pause();
+  if (film) { if (playing) film.play(); else { film.pause(); follow() } }
   if (playing) requestAnimationFrame(step);
 };
 canvas.onpointerdown = e => canvas.setPointerCapture(e.pointerId);
