@@ -337,10 +337,8 @@ def _prepare_sequence(job):
 # %% ../../nbs/26_data.release.ipynb #d97ffe93
 def _add(writer, out, key, told, clock, views, *rest):
     "Writes a sequence with what is to be told of it, which is there before its annotations make it a finished one."
-    def note():
-        files = list((out/'crops').glob(f'{key}.*.mp4'))
-        write_json(out/'notes'/f'{key}.json', told | dict(seconds=time.process_time()-clock, bytes=sum(f.stat().st_size for f in files)))
-    note(); writer.add(key, views, *rest); note()
+    def note(**more): write_json(out/'notes'/f'{key}.json', told | more)
+    note(); writer.add(key, views, *rest); note(seconds=time.process_time()-clock)
 
 def _say(kind, items, most=12): return [f'{kind}: {i}' for i in items[:most]] + ([f'{kind}: and {len(items)-most} more, in report.json'] if len(items) > most else [])
 
@@ -350,7 +348,7 @@ def preparation(
     "What its report says, as text: how much, how fast, how large, and everything that one should know of it. Raises `MpstError` if the store has no report."
     r = read_json(store.path/'report.json'); ips, mb = r['images_per_second_and_core'], r['megabytes_per_1000']; two = recipe_of(store).get('detections')
     if recipe_of(store).get('pictures', True): head = [f"{store.path}: {len(store.index)} sequences, {r['images']:,} crops of {store.size} px (stored with a margin: {store.stored} px)",
-        f"{ips:.0f} images a second and core, {mb:.1f} MB for 1,000 crops; all 2.1 million of Human3.6M would be {2.1e6/ips/3600:.1f} core hours and {2100*mb/1000:.1f} GB"]
+        (f"{ips:.0f} images a second and core, " if ips else '')+f"{mb:.1f} MB for 1,000 crops; all 2.1 million of Human3.6M would be "+(f"{2.1e6/ips/3600:.1f} core hours and " if ips else '')+f"{2100*mb/1000:.1f} GB"]
     else: head = [f"{store.path}: {len(store.index)} sequences of poses, {store.index.frames.sum():,} frames of each view, no pictures"]
     return '\n'.join([*head, *([f"2D detections: {two['name']}, {r['detected']:.1%} of the joints found"] if two else []),
         *_say('left out', r['left_out']), *_say('damaged', r['damaged']), *_say('note', r['notes'])])
@@ -381,8 +379,9 @@ def _close(writer, out, keys, left, notes, damaged):
     told = [read_json(out/'notes'/f'{k}.json') for k in keys]; images = sum(t['images'] for t in told)
     if not told: raise MpstError(f"{out}: no sequence could be prepared.")
     for f in (out/'notes').glob('.*.tmp*'): f.unlink()      # of a process that was killed when a sequence was finished but for its last note
+    wanted, timed = set(keys), [t for t in told if 'seconds' in t]; stored = sum(f.stat().st_size for f in (out/'crops').glob('[!.]*.mp4') if f.name.split('.')[0] in wanted)
     joints, found = (sum(t.get(k, 0) for t in told) for k in ('joints', 'detected'))
-    write_json(out/'report.json', dict(images=images, images_per_second_and_core=images/max(sum(t['seconds'] for t in told), 1e-9), megabytes_per_1000=sum(t['bytes'] for t in told)/max(images, 1)/1000,
+    write_json(out/'report.json', dict(images=images, images_per_second_and_core=sum(t['images'] for t in timed)/max(sum(t['seconds'] for t in timed), 1e-9) if timed else None, megabytes_per_1000=stored/max(images, 1)/1000,
                                        left_out=left, damaged=damaged, notes=notes+['Hidden joints are not known: seen is True everywhere.']+[n for t in told for n in t['notes']]) | (dict(detected=found/joints) if joints else {}))
     return writer.close([t['row'] for t in told])
 
