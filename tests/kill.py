@@ -395,7 +395,7 @@ class Harness:
         if code is None: t["faults"].append("hangs on a full disk"); kill(pid, "all", rng); ended(pid, 10)
         elif code:                                                                     # 0: it had nothing left to write
             t["how"].append("disk"); t["times"] += 1; t["said"].append(said := last_words(work))
-            if not re.match(r"(mpst_nb\.core\.)?(MpstError|NotWritten): .*(No space left|cannot be written)", said): t["faults"].append(f"not a clear message: {said}")
+            if not re.match(r"(mpst|(mpst_nb\.core\.)?(MpstError|NotWritten)): .*(No space left|cannot be written)", said): t["faults"].append(f"not a clear message: {said}")
         return code
 
 
@@ -414,8 +414,8 @@ def disk(folder, megabytes=48):
 
 
 def last_words(work):
-    "The last line of the output that names an error."
-    lines = [l for l in re.sub(r"\x1b\[[\d;]*m", "", (log_of(work)).read_text(errors="replace")).splitlines() if re.match(r"\S*(Error|Exception|mpst|Exit|Interrupt)\S*:", l)]
+    "The last line of the output that names an error; torchrun says after it that its child failed."
+    lines = [l for l in re.sub(r"\x1b\[[\d;]*m", "", (log_of(work)).read_text(errors="replace")).splitlines() if re.match(r"\S*(Error|Exception|mpst|Exit|Interrupt)\S*:", l) and "ChildFailedError" not in l]
     return lines[-1] if lines else "(nothing)"
 
 
