@@ -4,7 +4,7 @@
 types put in anywhere; archives and documents that unfold to gigabytes; pickles that would run code; files of random bytes. Each reader runs in a process of its own whose memory may grow by 1 GB and
 that is killed when one case does not end (20 s of its processor time, 80 s by the clock); what a case would do to the outside (a file that its code would leave) is looked for. It prints a table and writes data/results/robust/fuzz.json.
 `--reader NAME` takes one reader, `--seed N` other cases; the failing cases are left in the folder of `--keep`."""
-import argparse, collections, concurrent.futures, copy, io, json, multiprocessing, os, pickle, resource, shutil, signal, struct, sys, tempfile, time, traceback, warnings, zipfile, zlib
+import argparse, collections, concurrent.futures, copy, io, json, math, multiprocessing, os, pickle, resource, shutil, signal, struct, sys, tempfile, time, traceback, warnings, zipfile, zlib
 from pathlib import Path
 
 import numpy as np
@@ -383,7 +383,7 @@ def fuzz_all(n, number=0, only=None, keep=None, rounds=1, minutes=None, save=lam
     with concurrent.futures.ProcessPoolExecutor(jobs, multiprocessing.get_context("fork")) as pool:
         for k in range(rounds):
             if minutes and time.time()-start > 60*minutes: break
-            now = list(pool.map(_fuzz_named, *zip(*[(r.name, max(1, round(n*r.weight/whole/rounds)), number+100_000*k, hostile, keep) for r in chosen])))
+            now = list(pool.map(_fuzz_named, *zip(*[(r.name, math.ceil(n*r.weight/whole/rounds), number+100_000*k, hostile, keep) for r in chosen])))
             rows = now if rows is None else list(map(together, rows, now)); save(rows)
     say(HEAD)
     for r in [*rows, total(rows)]: say(line(r))
