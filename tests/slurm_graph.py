@@ -85,6 +85,19 @@ def compare(one, other):
     return len(both), {str(p.parent): d for p in both if (d := apart(read(one, p), read(other, p)))}
 
 
+def compare_files(one, other):
+    "All files of two quick graphs by what they hold, without times, as tests/kill.py compares them: how many, and those that differ, less the bench and the claims, which bear what it measured."
+    from kill import contents, differences
+    a, b = (contents(f / "quick") for f in (one, other))
+    return len(a), [d for d in differences(b, a) if not re.match(r"differs: (bench|claims)/", d)]
+
+
+def went_on(runs, name):
+    "Seconds of a training in all, and of the start that ended it: if that took less, it went on from what an earlier one had kept."
+    r = json.loads((runs / "quick/train" / name / "result.json").read_text())
+    return dict(trained_seconds=r["curve"][-1]["seconds"], last_start_seconds=r["seconds"])
+
+
 def disturb(folder, going, events):
     "While the graph runs: once cancel a training that has left a checkpoint, once lose the node of another; and bring it back when its jobs were put back into the queue."
     lost = None
@@ -160,19 +173,20 @@ def main():
         plain = start_of(folder, env | dict(MPST_RUNS=str(folder / "plain"), MPST_CACHE=str(folder / "plain-cache")), cores=a.nodes * a.cores)
         if plain.wait(): sys.exit(f"the graph without Slurm failed: see {folder / 'reproduce.txt'}")
         times["without"] = round(time.time() - times["without"]); say(f"it took {times['without']} s")
+    for e in events.values(): e["went_on"] = {n: went_on(folder / "runs", n) for n in e["had_kept"]}
     rows, ours = job_rows(folder), json.loads((folder / "runs/quick/log/reproduce.json").read_text())
-    compared, differ = compare(a.against or folder / "plain", folder / "runs")
+    compared, differ = compare(a.against or folder / "plain", folder / "runs"); files, files_differ = compare_files(a.against or folder / "plain", folder / "runs")
     states = {s: sum(r["state"] == s for r in rows) for s in sorted({r["state"] for r in rows})}
     record = dict(graph="quick" if a.whole else "tiny quick", steps=ours["steps"], failed=ours["failed"], nodes=a.nodes, cores_a_node=a.cores, jobs=len({r["job"] for r in rows}), ends=states,
         events=events, out_of_memory=len(out_of_memory(folder)), ended_early=sum(n for s, n in states.items() if s != "COMPLETED"), seconds=times, seconds_of_jobs=round(sum(r["seconds"] for r in rows)),
-        compared=compared, differ=differ, git=ours["git"], host=ours["host"], when=f"{datetime.now(timezone.utc):%Y-%m-%dT%H:%MZ}",
+        compared=compared, differ=differ, files=files, files_differ=files_differ, git=ours["git"], host=ours["host"], when=f"{datetime.now(timezone.utc):%Y-%m-%dT%H:%MZ}",
         versions=dict(slurm=ask("sinfo", "-V")[0] if ask("sinfo", "-V") else "", snakemake=version("snakemake"), executor=version("snakemake-executor-plugin-slurm"), python=platform.python_version()))
     print(json.dumps(record, indent=1))
     if a.record:
         kept = json.loads(a.record.read_text()) if a.record.exists() else {}
         a.record.parent.mkdir(parents=True, exist_ok=True)
         a.record.write_text(json.dumps(kept | {record["graph"]: record}, indent=1) + "\n")
-    fine = code == 0 and not ours["failed"] and not differ and compared and (a.calm or {"lost", "cancelled"} <= set(events))
+    fine = code == 0 and not ours["failed"] and not differ and not files_differ and compared and (a.calm or {"lost", "cancelled"} <= set(events))
     say(f"{'complete, and equal to the graph without Slurm' if fine else 'NOT as it should be'}; what was written is in {folder}")
     return 0 if fine else 1
 
