@@ -416,7 +416,7 @@ def disk(folder, megabytes=48):
 def last_words(work):
     "The last line of the output that names an error; torchrun says after it that its child failed."
     lines = [l for l in re.sub(r"\x1b\[[\d;]*m", "", (log_of(work)).read_text(errors="replace")).splitlines() if re.match(r"\S*(Error|Exception|mpst|Exit|Interrupt)\S*:", l) and "ChildFailedError" not in l]
-    return lines[-1] if lines else "(nothing)"
+    return lines[-1].replace(str(work.parent), "…") if lines else "(nothing)"
 
 
 def _store(shared):
