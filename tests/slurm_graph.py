@@ -86,10 +86,10 @@ def compare(one, other):
 
 
 def compare_files(one, other):
-    "All files of two quick graphs by what they hold, without times, as tests/kill.py compares them: how many, and those that differ, less the bench and the claims, which bear what it measured."
+    "What two quick graphs hold, without times, as tests/kill.py compares it (records, rows, joints, weights, tables; no pictures, pages, logs, executed notebooks), less the bench and the claims, which bear what it measured: how many files, and what differs."
     from kill import contents, differences
-    a, b = (contents(f / "quick") for f in (one, other))
-    return len(a), [d for d in differences(b, a) if not re.match(r"differs: (bench|claims)/", d)]
+    a, b = ({n: h for n, h in contents(f / "quick").items() if h and not n.startswith(("bench/", "claims/"))} for f in (one, other))
+    return len(a), differences(b, a)
 
 
 def went_on(runs, name):
@@ -173,7 +173,7 @@ def main():
         plain = start_of(folder, env | dict(MPST_RUNS=str(folder / "plain"), MPST_CACHE=str(folder / "plain-cache")), cores=a.nodes * a.cores)
         if plain.wait(): sys.exit(f"the graph without Slurm failed: see {folder / 'reproduce.txt'}")
         times["without"] = round(time.time() - times["without"]); say(f"it took {times['without']} s")
-    for e in events.values(): e["went_on"] = {n: went_on(folder / "runs", n) for n in e["had_kept"]}
+    for e in events.values() if not code else (): e["went_on"] = {n: went_on(folder / "runs", n) for n in e["had_kept"]}
     rows, ours = job_rows(folder), json.loads((folder / "runs/quick/log/reproduce.json").read_text())
     compared, differ = compare(a.against or folder / "plain", folder / "runs"); files, files_differ = compare_files(a.against or folder / "plain", folder / "runs")
     states = {s: sum(r["state"] == s for r in rows) for s in sorted({r["state"] for r in rows})}

@@ -163,3 +163,13 @@ def test_page_of_a_prediction(prediction, browser):
     assert page.locator('table').count() == 2 and page.locator('table').first.locator('tr').count() == 18
     outside = [u for u in asked if not u.startswith('data:') and u != prediction.as_uri()]
     assert outside == [] and said == []
+
+
+@needs_chromium
+def test_page_whose_film_is_gone(prediction, browser, tmp_path):
+    "A film that lay beside its page and was left behind: the skeleton plays by itself."
+    import re
+    (tmp_path/'index.html').write_text(re.sub(r'src="data:video/mp4[^"]*"', 'src="overlay.mp4"', prediction.read_text()))
+    page, *_ = _open(browser, tmp_path/'index.html')
+    page.wait_for_function('() => film === null', timeout=60_000)
+    page.click('#play'); page.wait_for_function('() => !document.getElementById("time").textContent.startsWith("frame 0 ")', timeout=60_000)

@@ -1,6 +1,8 @@
 // The 3D skeleton that turns, and plays with the film of the views if there is one. P: poses (frame, joint, [x, y, z] or null), bones, colours, frames, fps, origin, floor; mm, z up.
 const canvas = document.getElementById('skeleton'), g = canvas.getContext('2d');
-const film = document.querySelector('video'), slider = document.getElementById('frame'), label = document.getElementById('time'), button = document.getElementById('play');
+const slider = document.getElementById('frame'), label = document.getElementById('time'), button = document.getElementById('play');
+let film = document.querySelector('video');      // none: the skeleton plays by itself
+if (film) film.onerror = () => { film = null };
 let turn = .7, tilt = .25, zoom = .19, now = 0, playing = false, last = 0;
 slider.max = P.poses.length - 1;
 
