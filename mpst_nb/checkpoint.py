@@ -103,7 +103,7 @@ class Checkpoint:
                 torch.save(dict(format=FORMAT, about=self.about, versions=_versions(), code=self.code, state=state), tmp); seal(tmp)
                 if self.last.exists(): os.replace(self.last, self.previous)
         except (OSError, RuntimeError) as e:       # torch's own writer says RuntimeError when the disk is full
-            raise MpstError(f"{self.last} cannot be written ({getattr(e, 'strerror', None) or str(e).splitlines()[0]}): make room or change its permissions; the same command goes on from the last state that was kept.") from e
+            raise NotWritten(f"{self.last} cannot be written ({getattr(e, 'strerror', None) or str(e).splitlines()[0]}): make room or change its permissions; the same command goes on from the last state that was kept.") from e
 
 @patch
 def whose(self: Checkpoint) -> dict:
@@ -130,7 +130,7 @@ def resume(self: Checkpoint) -> dict|None:
             return state
         damaged.append(file)
     for d in damaged: os.replace(d, d.with_name(f'{d.stem}.damaged.pt'))
-    if damaged: _say(f"{' and '.join(map(str, damaged))} {'is' if len(damaged) == 1 else 'are'} damaged and there is no state before: the training starts anew. What is damaged is kept as *.damaged.pt.")
+    if damaged: _say(f"{' and '.join(map(str, damaged))} {'is' if len(damaged) == 1 else 'are'} damaged and there is no state before: all starts anew. What is damaged is kept as *.damaged.pt.")
     return None
 
 def _ours(held):

@@ -207,7 +207,7 @@ def parser() -> argparse.ArgumentParser:
     return top
 
 # %% ../nbs/60_cli.ipynb #05e71006
-_AFTER_STOP = dict(doctor='it only looks, nothing was changed', export='each file is whole or not there', predict='nothing was written, and the same command starts anew', sample='the same command starts anew')
+_AFTER_STOP = dict(doctor='it only looks, nothing was changed', export='each file is whole or not there', predict='--out is as it was, and the same command goes on after the last thousand frames that were whole', sample='the same command starts anew')
 
 def main(
     argv: list|None = None, # the words after `mpst`; the command line's by default

@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['PROFILES', 'MpstError', 'choose', 'project_root', 'folder', 'NotWritten', 'atomic_path', 'write_json', 'read_json',
-           'check_archive', 'load_npz', 'hold', 'release', 'held', 'seed_everything', 'pick_device', 'process',
-           'Profile', 'profile', 'parameters_begin', 'parameters_end', 'run_folder', 'code_version', 'host', 'versions',
-           'make_folder', 'remove_checkpoints', 'record_hash', 'Run', 'RunRecord', 'load_runs', 'find_notebook',
-           'notebook_parameters', 'run_notebook']
+           'checksum', 'check_archive', 'load_npz', 'hold', 'release', 'held', 'seed_everything', 'pick_device',
+           'process', 'Profile', 'profile', 'parameters_begin', 'parameters_end', 'run_folder', 'code_version', 'host',
+           'versions', 'make_folder', 'remove_checkpoints', 'record_hash', 'Run', 'RunRecord', 'load_runs',
+           'find_notebook', 'notebook_parameters', 'run_notebook']
 
 # %% ../nbs/00_core.ipynb #6bdad14d
 import ast, contextlib, ctypes, difflib, errno, hashlib, json, os, platform, random, re, shutil, subprocess, sys, time, zipfile, zlib
@@ -156,6 +156,12 @@ def read_json(
     except OSError as e: raise MpstError(f"{path} cannot be read ({e.strerror}): is it a file, and may you read it?") from None
     except (ValueError, RecursionError) as e:     # also no text, a number of thousands of digits, lists in lists in lists
         raise MpstError(f"{path} is not valid JSON ({e}); delete it and make it again.") from None
+
+def checksum(
+    path, # a file
+) -> str:
+    "sha256 of what it holds, 64 digits."
+    with open(path, 'rb') as f: return hashlib.file_digest(f, 'sha256').hexdigest()
 
 # %% ../nbs/00_core.ipynb #5a3f0002
 _UNFOLDED, _RATIO = 1 << 28, 100   # bytes that any archive may unfold to, and how many times its own size a larger one may
@@ -427,7 +433,7 @@ def record_hash(
     path, # a result.json
 ) -> str:
     "16 digits of the sha256 of a record."
-    return hashlib.sha256(Path(path).read_bytes()).hexdigest()[:16]
+    return checksum(path)[:16]
 
 # %% ../nbs/00_core.ipynb #bcfd4f53
 class Run:

@@ -85,6 +85,7 @@ def read_person(
 # %% ../nbs/48_follow.ipynb #48f0110a
 class Follower:
     "The person's boxes while a video is read: `at` says where to crop a frame, `learn` is told what was found there. Raises `MpstError` for a wish that cannot be: see `read_person`."
+    remembers = 'looked', 'track', 'boxes', 'misses', 'tall', 'looks', 'hits', 'lost', 'last', 'others'     # what one must be given to go on where another was cut off
 
     def __init__(self,
         finder,         # `Finder`, or what has `find_in(t, images)`: `TorchvisionFinder`, `PeopleFinder`

@@ -346,16 +346,18 @@ def walk(self: PeopleJoints,
     live,        # `LiveViews`
     keep=None,   # called with the images of a moment; what it returns is passed on
     block=64,    # moments at a time
+    walk=None,   # dict of the walk, as for `predict.detect`
 ):
     "Yields what `predict.detect` does: (first moment, joints2d (v, n, 17, 2) image px, NaN for their spread, boxes (v, n, 4), what `keep` returned for each); the file's own joints of these moments are in `points` (v, n, j, 3)."
-    held = []
-    for t, images in videos:
+    held, walk = [], {} if walk is None else walk
+    for t, images in videos.after(walk.get('next', 0)):
         images = live.check(t, images)
         points, at = self._pick(t, images, self.where.at(t, images))
         self.where.learn(t, points[..., :2])
         held.append((points, at, keep(images) if keep else None))
         if len(held) < block and t < len(videos)-1: continue
         self.points, boxes, kept = np.stack([h[0] for h in held], 1), np.stack([h[1] for h in held], 1), [h[2] for h in held]
+        walk['next'] = t+1
         xy = self.ours(self.points[..., :2]); yield t+1-len(held), xy, np.full(xy.shape[:-1], np.nan), boxes, kept
         held = []
 

@@ -8,7 +8,7 @@ __all__ = ['METHODS', 'crop_image', 'upright', 'load_detector', 'load_lifter', '
            'bench_memory']
 
 # %% ../nbs/51_predict.ipynb #24195cda
-import base64, contextlib, ctypes, json, math, os, subprocess, sys, tempfile
+import base64, contextlib, ctypes, hashlib, json, math, os, re, shutil, subprocess, sys, tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,9 +17,10 @@ from fastcore.basics import patch
 from tqdm import tqdm
 
 from .camera import apply_affine, crop_affine, crop_geometry, invert_affine, triangulate
-from .core import MpstError, atomic_path, choose, code_version, folder, held, load_runs, pick_device, read_json, versions
+from .checkpoint import Checkpoint
+from .core import MpstError, NotWritten, atomic_path, checksum, choose, code_version, folder, held, load_runs, pick_device, read_json, versions
 from .data.calibration import read_cameras
-from .data.rig import (LiveViews, SynchronisedVideos, VideoWriter, describe_rig, fetch_sample, find_boxes, fit_camera, in_step, match_videos, open_videos,
+from .data.rig import (LiveViews, SynchronisedVideos, VideoWriter, describe_rig, fetch_sample, find_boxes, fit_camera, in_step, join_videos, match_videos, open_videos,
                               pace_of, read_offsets, video_info, write_calibration)
 from .follow import Follower, read_person, view_weights
 from .fuse import places_together
@@ -179,16 +180,18 @@ def detect(
     keep=None,                  # called with the images of a frame; what it returns is passed on
     cameras=None,               # v cameras, for a network that wants to know where each crop looks (embed_3d='camera')
     live=None,                  # `LiveViews`, which remembers what was out
+    walk=None,                  # dict that holds, at each yield, what the next clip needs; one that was filled: go on there, with `boxes` and `live` as they were
 ):
     """Yields (first frame, joints2d (v, n, j, 2) image px, their spread (v, n, j) px or NaN, boxes (v, n, 4), what `keep` returned for each frame).
     Raises `MpstError` for views or a clip that do not suit the network."""
     _check_views(model, len(videos.infos), cameras); _check_clip(clip)
     f = min(clip or getattr(model.config, 'frames', None) or 8, len(videos))
-    v, size, kept = len(videos.infos), model.config.size, []
+    v, size, kept, walk = len(videos.infos), model.config.size, [], {} if walk is None else walk
     turn = cameras is not None and not getattr(model.config, 'by_camera', False)   # what wants to know where a crop looks was trained on crops as they are
     live = live or LiveViews(v)
-    crops, maps, where = np.zeros((v, f, size, size, 3), np.uint8), np.zeros((v, f, 2, 3)), np.zeros((v, f, 4))   # the last f frames, frame t at t % f
-    for t, images in videos:
+    new = dict(crops=np.zeros((v, f, size, size, 3), np.uint8), maps=np.zeros((v, f, 2, 3)), where=np.zeros((v, f, 4)))
+    crops, maps, where = (walk.setdefault(k, a) for k, a in new.items())                                          # the last f frames, frame t at t % f
+    for t, images in videos.after(walk.get('next', 0)):
         images = live.check(t, images); here = np.array([i is not None for i in images])
         i, b = t % f, np.where(here[:, None], boxes.at(t, images), np.nan)
         where[:, i], maps[:, i] = b, crop_affine(np.where(np.isfinite(b).all(-1, keepdims=True), b, [0, 0, 1, 1]), size)
@@ -199,6 +202,7 @@ def detect(
         if i < f-1: crops, maps, where = (np.roll(a, -i-1, 1) for a in (crops, maps, where))   # oldest first
         (xy, spread), n = _joints(model, crops, maps, where, cameras, device), len(kept)
         boxes.learn(t, xy[:, -1], spread[:, -1])
+        walk['next'] = t+1
         yield t+1-n, xy[:, f-n:], spread[:, f-n:], where[:, f-n:].copy(), kept
         kept = []
         _give_back()
@@ -554,29 +558,11 @@ def _given_joints(opened, cameras, names, keypoints, person, skeleton, rule, lea
     where = boxes_of_people(people, index) if alone else Follower(PeopleFinder(people, index), cameras, len(names), opened.fps, look=.2, person=who)
     return PeopleJoints(people, index, where, least, rule), 'file' if alone else 'file, one of several followed'
 
-# %% ../nbs/51_predict.ipynb #71fc5052
-def _predict_to(path, found, solve, opened, names, tiles, overlay, means, say):
-    "The walk through what was found: writes rows and the overlay, returns some stills."
-    stills, n, index = [], len(opened), _index(opened)
-    wanted = sorted({0, n//2, n-1})
-    film = VideoWriter(path/'overlay.mp4', opened.fps) if overlay else contextlib.nullcontext()
-    with JointsWriter(path, names, about=means) as rows, film, tqdm(total=n, unit='frame', disable=say is not print) as bar:
-        for first, xy, spread, where, kept in found:
-            rows.add2d(first, xy, spread, index[:, first:first+len(kept)])
-            if solve: rows.add3d(first, *solve(xy, spread))
-            for i, tile in enumerate(kept):
-                if not overlay and first+i not in wanted: continue
-                picture = tiles.draw(tile, xy[:, i], where[:, i])
-                if overlay: film.add(picture)
-                if first+i in wanted: stills.append((first+i, picture))
-            bar.update(len(kept))
-    return stills
-
 # %% ../nbs/51_predict.ipynb #71fc5053
 @dataclass
 class _Job:
     "A walk through the videos that is ready to begin."
-    found: object   # yields what `detect` does
+    found: object   # walk -> what `detect` yields; `walk` is the dict that it takes
     solve: object   # (xy, spread) -> 3D joints, residual, views; None without two views and a calibration
     where: object   # `Boxes` or a `Follower`
     how: str        # what it is called
@@ -594,13 +580,105 @@ def _job(opened, cameras, names, network, device, clip, method, look, given):
     tiles, live, solid = Tiles(opened.sizes), LiveViews(len(names)), cameras is not None and len(cameras) > 1
     if network is None:
         joints, how = _given_joints(opened, cameras, names, **given)
-        return _Job(joints.walk(opened, live, tiles.reduce), (lambda xy, spread: joints.solve(cameras, method)) if solid else None, joints.where, how, [joints.finder.people.said, joints.said], None, tiles, live)
+        return _Job(lambda walk: joints.walk(opened, live, tiles.reduce, walk=walk), (lambda xy, spread: joints.solve(cameras, method)) if solid else None, joints.where, how, [joints.finder.people.said, joints.said], None, tiles, live)
     _check_views(network, len(names), cameras); network = network.to(device).eval()
     where, how = _where_to_look(opened, cameras, names, device=device, **look)
     clip = clip or getattr(network.config, 'frames', None) or 8
     by = 'ransac' if method == 'ransac' else 'dlt'
     solve = (lambda xy, spread: triangulate(cameras, xy, None if method == 'plain' else view_weights(spread), by)) if solid else None
-    return _Job(detect(network, opened, where, clip, device, tiles.reduce, cameras, live), solve, where, how, [where.assumption], clip, tiles, live)
+    return _Job(lambda walk: detect(network, opened, where, clip, device, tiles.reduce, cameras, live, walk), solve, where, how, [where.assumption], clip, tiles, live)
+
+# %% ../nbs/51_predict.ipynb #71fc5052
+def _write_part(path, found, until, job, opened, names, overlay, means, bar):
+    "What a walk finds up to frame `until`, or to the end of the clip that holds it: rows, their overlay, and the stills among them."
+    n, index = len(opened), _index(opened); wanted = {0, n//2, n-1}
+    film = VideoWriter(path/'overlay.mp4', opened.fps) if overlay else contextlib.nullcontext()
+    with JointsWriter(path, names, about=means) as rows, film:
+        for first, xy, spread, where, kept in found:
+            rows.add2d(first, xy, spread, index[:, first:first+len(kept)])
+            if job.solve: rows.add3d(first, *job.solve(xy, spread))
+            for i, tile in enumerate(kept):
+                if not overlay and first+i not in wanted: continue
+                picture = job.tiles.draw(tile, xy[:, i], where[:, i])
+                if overlay: film.add(picture)
+                if first+i in wanted: (path/f'{first+i}.png').write_bytes(cv2.imencode('.png', picture[..., ::-1])[1].tobytes())
+            bar.update(len(kept))
+            if first+len(kept) >= until: break
+
+def _join_parts(parts, to):
+    "The files of all parts as one of each kind in the folder `to`; the stills, (frame, picture)."
+    for what in ('joints2d', 'joints3d'):
+        files = [p/f'{what}.parquet' for p in parts if (p/f'{what}.parquet').is_file()]
+        if not files: continue
+        with pq.ParquetWriter(to/f'{what}.parquet', pq.read_schema(files[0])) as rows:
+            for f in files:
+                with pq.ParquetFile(f) as part:
+                    for g in range(part.num_row_groups): rows.write_table(part.read_row_group(g))
+    if (parts[0]/'overlay.mp4').is_file(): join_videos([p/'overlay.mp4' for p in parts], to/'overlay.mp4')
+    return sorted(((int(f.stem), cv2.imread(str(f))[..., ::-1]) for p in parts for f in p.glob('*.png')), key=lambda still: still[0])
+
+# %% ../nbs/51_predict.ipynb #71fc5055
+def _marks(given):
+    "Name, size and time of change of a file, of those in a folder, or of a list of either: what tells them from later ones of the same name."
+    if given is None: return None
+    if not isinstance(given, (str, Path)): return [_marks(f) for f in given]
+    path = Path(given); return _marks(sorted(path.iterdir())) if path.is_dir() else [str(path), path.stat().st_size, path.stat().st_mtime_ns]
+
+def _digest(about, files, index, where, network):
+    "16 digits for everything that a walk's results depend on."
+    finder = getattr(where, 'finder', None)
+    digest = hashlib.sha256(json.dumps([about, _marks(files)], default=str, sort_keys=True).encode())
+    for a in (index, *(getattr(where, k) for k in ('keys', 'values') if hasattr(where, k))): digest.update(np.ascontiguousarray(a).tobytes())
+    for net in (network, finder, getattr(finder, 'model', None)):
+        for k, w in net.state_dict().items() if isinstance(net, torch.nn.Module) else (): digest.update(k.encode()+w.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+def _each(o, kinds, make):
+    "`o` with `make` of everything in its dicts, lists and tuples that is of these kinds."
+    if isinstance(o, dict): return {k: _each(v, kinds, make) for k, v in o.items()}
+    if isinstance(o, (list, tuple)): return type(o)(_each(v, kinds, make) for v in o)
+    return make(o) if isinstance(o, kinds) else o
+
+# %% ../nbs/51_predict.ipynb #71fc5056
+class _Begun:
+    "What a prediction has found so far, in a folder beside `out`; gone when the block ends, but for an end that is no fault of the input."
+    def __init__(self, out, digest, job, say):
+        self.out, self.folder, self.job, self.say = out, out.with_name(f'.{out.name}.{digest}.begun'), job, say
+        self.states, self.sums, self.walk, self.parts = Checkpoint(self.folder, {}), {}, {}, []
+
+    def __enter__(self):
+        for other in self.out.parent.iterdir():
+            if other != self.folder and re.fullmatch(re.escape(f'.{self.out.name}.')+'[0-9a-f]{16}[.]begun', other.name):
+                shutil.rmtree(other); self.say('A prediction of other input, or with other settings, was cut off here: what it had found was removed.')
+        if self.folder.exists() and (state := self.states.resume()): self._go_on(state)
+        return self
+
+    def __exit__(self, kind, *_):
+        if not self.sums or kind is None or issubclass(kind, MpstError) and not issubclass(kind, NotWritten): shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _go_on(self, state):
+        if any(not (f := self.folder/k).is_file() or checksum(f) != v for k, v in state['sums'].items()):
+            return self.say(f'What a run that was cut off had left in {self.folder} is damaged: it begins anew.')
+        state = _each(state, torch.Tensor, torch.Tensor.numpy)
+        for o in (self.job.where, self.job.live):
+            for k in getattr(o, 'remembers', ()): setattr(o, k, state['remembered'][type(o).__name__][k])
+        self.walk, self.sums, self.parts = state['walk'], state['sums'], [self.folder/p for p in state['parts']]
+        self.say(f"Frames 0 to {self.walk['next']-1} were found by a run that was cut off: going on with frame {self.walk['next']}.")
+
+    def keep(self, part):
+        "A part is whole: from now on the walk can go on after it."
+        self.parts.append(part); self.sums |= {f'{part.name}/{f.name}': checksum(f) for f in part.iterdir()}
+        remembered = {type(o).__name__: {k: getattr(o, k) for k in getattr(o, 'remembers', ())} for o in (self.job.where, self.job.live)}
+        state = _each(dict(walk=self.walk, remembered=remembered, sums=self.sums, parts=[p.name for p in self.parts]), np.generic, np.generic.item)
+        self.states.keep(_each(state, np.ndarray, lambda a: torch.from_numpy(np.ascontiguousarray(a))))
+
+def _find(begun, every, opened, names, overlay, means, progress):
+    "All that is still to be found, a part at a time."
+    n, walk = len(opened), begun.walk
+    with contextlib.closing(begun.job.found(walk)) as found, tqdm(total=n, initial=walk.get('next', 0), unit='frame', disable=not progress) as bar:
+        while (first := walk.get('next', 0)) < n:
+            with atomic_path(part := begun.folder/f'{len(begun.parts):06d}') as tmp: tmp.mkdir(); _write_part(tmp, found, first+every, begun.job, opened, names, overlay, means, bar)
+            begun.keep(part) if walk['next'] < n else begun.parts.append(part)
 
 # %% ../nbs/51_predict.ipynb #ee6bd573
 def predict_videos(
@@ -630,8 +708,9 @@ def predict_videos(
     person=None,             # whom of several, 'CAMERA:X,Y' px or 'X,Y' mm: see `48_follow`
     subject=None,            # whose cameras, for Human3.6M's tables
     unit=None,               # of a calibration that does not state it
+    part: int = 1024,        # frames after which what was found is kept, so that the same call goes on from there if this one is cut off
 ) -> Path:
-    "Predict joints of videos; returns `out`. Raises `MpstError`, and leaves nothing in `out`, for input that does not go together."
+    "Predict joints of videos; returns `out`. Raises `MpstError`, and leaves nothing, for input that does not go together."
     from mpst_nb.data.files import check_formats, write_files
     say = say or (lambda _: None)
     choose(method, METHODS, 'method of triangulation'); _check_clip(clip)
@@ -646,14 +725,15 @@ def predict_videos(
     for n in notes: say(n)
     means = _meanings(solid, lifter is not None)
     about = _about(opened, cameras, names, job.where, job.how, notes, about, job.clip, lifter is not None, method)
-    with held(out, 'mpst predict'), atomic_path(out) as tmp:
+    digest = _digest([about, person, overlay, part], [videos, boxes, keypoints], _index(opened), job.where, network)
+    with held(out, 'mpst predict'), _Begun(out, digest, job, say) as begun, atomic_path(out) as tmp:
         _check_out(out, overwrite)          # another one may have ended meanwhile
-        tmp.mkdir()
-        stills = _predict_to(tmp, job.found, job.solve, opened, names, job.tiles, overlay, means, say)
-        if lifter is not None:
-            with JointsWriter(tmp, names, about=means) as w: lift_joints(tmp, lifter, opened.sizes[0], w, what='lifted3d' if solid else 'joints3d')
+        _find(begun, part, opened, names, overlay, means, say is print)
         for n in job.after(names, opened.fps): about['notes'].append(n); say(n)
         for v, runs in zip(about['videos'], job.live.runs): v['out'] = [dict(why=w, first=a, last=b-1) for w, a, b in runs]
+        tmp.mkdir(); stills = _join_parts(begun.parts, tmp)
+        if lifter is not None:
+            with JointsWriter(tmp, names, about=means) as w: lift_joints(tmp, lifter, opened.sizes[0], w, what='lifted3d' if solid else 'joints3d')
         write_predictions(tmp, about)
         write_page(tmp, about, stills)
         if formats: write_files(tmp, formats)
@@ -667,16 +747,7 @@ def loop_video(
     frames: int, # how many frames it shall have, a multiple of the short one's
 ):
     "Repeat a video by copying its packets, without decoding."
-    with av.open(str(path)) as f, av.open(str(to), 'w', format='mp4') as g:
-        s = f.streams.video[0]
-        length = int(round(s.frames/s.average_rate/s.time_base))
-        packets = [(bytes(p), p.pts, p.dts, p.is_keyframe) for p in f.demux(s) if p.size]
-        t = g.add_stream_from_template(s)
-        for i in range(-(-frames//len(packets))):
-            for data, pts, dts, key in packets:
-                p = av.Packet(data)
-                p.stream, p.time_base, p.pts, p.dts, p.is_keyframe = t, s.time_base, pts+i*length, dts+i*length, key
-                g.mux(p)
+    join_videos([path]*-(-frames//video_info(path).frames), to)
 
 # %% ../nbs/51_predict.ipynb #e3360a88
 def bench_memory(

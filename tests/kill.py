@@ -118,7 +118,7 @@ def predict(work, shared, overwrite=False):
     from mpst_nb.predict import predict_videos
     from mpst_nb.models.detector import load_model
     if not overwrite and (work / "out").exists(): return           # it had ended already
-    predict_videos(sorted((shared / "rig").glob("*.mp4")), shared / "rig" / "rig.json", work / "out", model=load_model(shared / "ours"), box="axes", formats="npz,trc", overwrite=overwrite, say=None, device="cpu")
+    predict_videos(sorted((shared / "rig").glob("*.mp4")), shared / "rig" / "rig.json", work / "out", model=load_model(shared / "ours"), box="axes", formats="npz,trc", overwrite=overwrite, part=8, say=print, device="cpu")
 
 
 def predict_again(work, shared): predict(work, shared, overwrite=True)
@@ -372,6 +372,7 @@ class Harness:
             try: self.run(work, kind.start, work, self.shared)
             except RuntimeError as e: t["faults"].append(str(e))
             else: t["faults"] += compared(kind, work, reference)
+        t["went_on"] = log_of(work).read_text(errors="replace").count("going on with frame")
         if not t["faults"]: shutil.rmtree(work); log_of(work).unlink()
         return t
 
@@ -465,7 +466,8 @@ def table(trials, seconds):
         of = [t for t in trials if t["kind"] == name]
         how = [h for t in of for h in t["how"]]
         rows.append(dict(kind=name, seconds=round(seconds.get(name, 0.), 1), times=len(how), how={h: how.count(h) for h in sorted(set(how))}, survived=sum(t["times"] for t in of if not t["faults"]),
-                         lost=sum(max(1, t["times"]) for t in of if t["faults"]), differed=sorted({f[:300] for t in of for f in t["faults"]}), said=sorted({w[:300] for t in of for w in t["said"]})[:3]))
+                         lost=sum(max(1, t["times"]) for t in of if t["faults"]), differed=sorted({f[:300] for t in of for f in t["faults"]}), said=sorted({w[:300] for t in of for w in t["said"]})[:3])
+                    | (dict(went_on=on) if (on := sum(t.get("went_on", 0) for t in of)) else {}))
     return rows
 
 

@@ -111,7 +111,7 @@ def test_damaged_states(tmp_path, whole, capsys, hurt):
         file.write_bytes(data)
     assert same(train(tmp_path), whole)
     said = [l for l in capsys.readouterr().err.splitlines() if "damaged" in l]
-    assert len(said) == 1 and ("going on from the state before it, previous.pt" if len(hurt) == 1 else "the training starts anew") in said[0], said
+    assert len(said) == 1 and ("going on from the state before it, previous.pt" if len(hurt) == 1 else "all starts anew") in said[0], said
 
 
 def test_scaler_goes_on():

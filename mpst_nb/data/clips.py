@@ -98,9 +98,6 @@ def read_video(
 # %% ../../nbs/20_data.clips.ipynb #8e3fd575
 SUMS = 'SHA256SUMS'   # a data set's file of checksums, as `sha256sum -c` reads it
 
-def _sum(file):
-    with open(file, 'rb') as f: return hashlib.file_digest(f, 'sha256').hexdigest()
-
 class StoreWriter:
     "Writes a store, sequence by sequence, from one process or several; `close` makes it a store. Raises `MpstError` if the folder holds another recipe, or cannot be made."
     def __init__(self,
@@ -164,7 +161,7 @@ def close(self: StoreWriter,
     digest = hashlib.sha256(json.dumps(self.recipe, sort_keys=True).encode())
     for r in rows: digest.update((self.path/'annotations'/f"{r['key']}.npz").read_bytes())
     files = sorted(f for d in ('annotations', 'crops', 'detections') for f in (self.path/d).glob('[!.]*'))+[self.path/'index.parquet']
-    with atomic_path(self.path/SUMS) as tmp: tmp.write_text(''.join(f'{_sum(f)}  {f.relative_to(self.path).as_posix()}\n' for f in files), encoding='utf-8')
+    with atomic_path(self.path/SUMS) as tmp: tmp.write_text(''.join(f'{checksum(f)}  {f.relative_to(self.path).as_posix()}\n' for f in files), encoding='utf-8')
     write_json(self.path/'manifest.json', dict(recipe=self.recipe, hash=digest.hexdigest(), size=self.size, stored=self.stored, sequences=len(rows)))
     (self.path/'recipe.json').unlink(missing_ok=True)
     return open_store(self.path)
@@ -216,7 +213,7 @@ class Store:
     ):
         self.path, self.manifest = Path(path), read_json(Path(path)/'manifest.json')
         try:
-            if _sums(self).get('index.parquet') not in (None, _sum(self.path/'index.parquet')): raise ValueError('its index is not the one that was prepared')
+            if _sums(self).get('index.parquet') not in (None, checksum(self.path/'index.parquet')): raise ValueError('its index is not the one that was prepared')
             self.index = pd.read_parquet(self.path/'index.parquet'); self.size, self.stored, self.hash = (self.manifest[k] for k in ('size', 'stored', 'hash')); wrong = _index_fault(self.index)
         except MpstError: raise
         except Exception as e: wrong = f'{type(e).__name__}: {e}'     # Arrow raises errors of many kinds
@@ -271,7 +268,7 @@ def file(self: Store,
     file = self.path/name
     if self._prepared is None: self._prepared = _sums(self)
     if name in self._prepared and name not in self._whole and file.exists():
-        if _sum(file) != self._prepared[name]:
+        if checksum(file) != self._prepared[name]:
             raise MpstError(f"{file} is not what was prepared: its checksum differs. Remove {self.path/'annotations'/key}.npz and {self.path/'manifest.json'}, and prepare the data set again: it makes that sequence alone.")
         self._whole.add(name)
     return file

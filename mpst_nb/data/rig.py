@@ -4,12 +4,12 @@
 
 # %% auto #0
 __all__ = ['STILL', 'USUAL', 'SAMPLE', 'write_calibration', 'read_calibration', 'axes_point', 'describe_rig', 'VideoInfo',
-           'video_info', 'VideoWriter', 'match_videos', 'fit_camera', 'Pace', 'pace_of', 'read_offsets', 'line_up',
-           'SynchronisedVideos', 'open_videos', 'in_step', 'LiveViews', 'Boxes', 'person_boxes', 'standing_place',
-           'boxes_from_axes', 'boxes_from_motion', 'boxes_whole_image', 'find_boxes', 'fetch_sample']
+           'video_info', 'VideoWriter', 'join_videos', 'match_videos', 'fit_camera', 'Pace', 'pace_of', 'read_offsets',
+           'line_up', 'SynchronisedVideos', 'open_videos', 'in_step', 'LiveViews', 'Boxes', 'person_boxes',
+           'standing_place', 'boxes_from_axes', 'boxes_from_motion', 'boxes_whole_image', 'find_boxes', 'fetch_sample']
 
 # %% ../../nbs/23_data.rig.ipynb #bb4900b3
-import json, os, re, subprocess, sys, tempfile, zipfile
+import itertools, json, os, re, subprocess, sys, tempfile, zipfile
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
@@ -196,6 +196,22 @@ class VideoWriter:
         if kind is None and self.stream is not None: self.file.mux(self.stream.encode())
         self.file.close()
 
+def join_videos(
+    paths, # of videos of one codec, size and rate, in order
+    to,    # the video to write, .mp4
+):
+    "One video after the other, by copying their packets, without decoding."
+    with av.open(str(to), 'w', format='mp4', options=dict(movflags='faststart')) as out:
+        stream, at = None, 0
+        for path in paths:
+            with av.open(str(path)) as f:
+                stream = stream or out.add_stream_from_template(f.streams.video[0]); begin, end = None, 0
+                for p in f.demux(f.streams.video[0]):
+                    if not p.size: continue
+                    begin = min(p.pts, p.pts if begin is None else begin); end = max(end, p.pts+p.duration)
+                    p.stream, p.pts, p.dts = stream, p.pts+at, p.dts+at; out.mux(p)
+            at += end-begin
+
 # %% ../../nbs/23_data.rig.ipynb #e9cb5960
 def _names(camera, stem):
     "Whether a camera's name occurs in a file name, not as part of a longer number."
@@ -323,6 +339,19 @@ def line_up(
     return fps, np.stack([_nearest(p, np.arange(begin, end+1)) for p in places]), int(begin)
 
 # %% ../../nbs/23_data.rig.ipynb #f6613e27
+def _frames_from(file, path, n):
+    "The frames of a video from its n-th on, decoded from a key frame before it; from its first, where the times in the file do not tell them apart."
+    if not n: yield from file.decode(video=0); return
+    s = file.streams.video[0]; stamps = [p.pts for p in file.demux(s) if p.size]
+    if None not in stamps and len(set(stamps)) == len(stamps) > n:
+        stamps.sort()
+        for k in (0, 64):                    # what is stored before a frame may be shown after it: then further back
+            file.seek(stamps[max(n-k, 0)], stream=s)
+            frames = file.decode(s); one = next(frames, None)
+            if one is None or one.pts is None or not one.key_frame or one.pts > stamps[n]: continue
+            yield from itertools.dropwhile(lambda f: f.pts != stamps[n], itertools.chain([one], frames)); return
+    with av.open(str(path)) as again: yield from itertools.islice(again.decode(video=0), n, None)
+
 class SynchronisedVideos:
     "Videos lined up on one clock; iterate for `(t, images)`, one uint8 (h, w, 3) RGB image a view, None where the view is out. Made by `open_videos`."
     def __init__(self,
@@ -339,20 +368,28 @@ class SynchronisedVideos:
 
     def __iter__(self): return self._walk(_image)
 
-    def _walk(self, read):
+    def after(self,
+        start: int, # tick
+    ):
+        "Yields what iterating does, from a tick on, without decoding all that is before it."
+        return self._walk(_image, start)
+
+    def _walk(self, read, start=0):
         "Yields (t, what `read` makes of each view's frame at tick t, None where there is none)."
         files = []
         try:
             for i in self.infos: files.append(av.open(str(i.path)))
-            yield from enumerate(map(list, zip(*[self._view(f, v, read) for v, f in enumerate(files)])))
+            yield from enumerate(map(list, zip(*[self._view(f, v, read, start) for v, f in enumerate(files)])), start)
         finally:
             for f in files: f.close()
 
-    def _view(self, file, v, read):
+    def _view(self, file, v, read, start):
         "What `read` makes of one view's frames, a tick at a time."
-        frames, done, held = file.decode(video=0), -1, None
-        for t in range(self.frames):
-            at = t if self.index is None else int(self.index[v, t])
+        due = np.arange(self.frames) if self.index is None else self.index[v]
+        first = max(0, int(due[:start+1].max())) if start else 0
+        frames, done, held = _frames_from(file, self.infos[v].path, first), first-1, None
+        for t in range(start, self.frames):
+            at = int(due[t])
             while done < at: done += 1; held = self._next(frames, self.infos[v], done, t)
             yield read(held) if at >= 0 else None
 
@@ -425,6 +462,8 @@ STILL, USUAL = 1e-4, .03   # an image is the picture before if no more of its pi
 
 class LiveViews:
     "Says of each moment's images which show something new, and remembers which did not."
+    remembers = 'held', 'usual', 'runs'     # what one must be given to go on where another was cut off
+
     def __init__(self,
         views: int, # how many
     ): self.held, self.usual, self.runs = [None]*views, [0.]*views, [[] for _ in range(views)]

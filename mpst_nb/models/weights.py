@@ -7,10 +7,10 @@ __all__ = ['PARTS', 'weights_folder', 'list_weights', 'part_folder', 'from_pretr
 
 # %% ../../nbs/44_models.weights.ipynb #44aed003
 from pathlib import Path
-import hashlib, json, shutil
+import json, shutil
 import torch
 from safetensors.torch import save_file
-from ..core import MpstError, atomic_path, choose, folder, read_json
+from ..core import MpstError, atomic_path, checksum, choose, folder, read_json
 from .detector import load_model, read_weights
 
 # %% ../../nbs/44_models.weights.ipynb #44aed005
@@ -36,7 +36,7 @@ def part_folder(
     if part not in there[name]: raise MpstError(f"the weights {name!r} have no {part}; they have {', '.join(there[name])}.")
     path = weights_folder()/name/part
     noted = read_json(path/'origin.json')['sha256']
-    if hashlib.sha256((path/'model.safetensors').read_bytes()).hexdigest() != noted:
+    if checksum(path/'model.safetensors') != noted:
         raise MpstError(f"{path/'model.safetensors'} is not the file that the project shipped (its sha256 is not {noted[:12]}...): it was cut short or changed. Take it again: git checkout -- {path/'model.safetensors'}")
     return path
 
@@ -107,7 +107,7 @@ def put_weights(
         tmp.mkdir(parents=True)
         shutil.copy(source/'config.json', tmp/'config.json')
         save_file({k: v.half() if v.dtype == torch.float32 and v.ndim > 1 else v for k, v in read_weights(source/'model.safetensors').items()}, tmp/'model.safetensors')
-        digest = hashlib.sha256((tmp/'model.safetensors').read_bytes()).hexdigest()
+        digest = checksum(tmp/'model.safetensors')
         origin = dict(sha256=digest, run=run.name, **{k: record.get(k) for k in ('notebook', 'profile', 'parameters', 'git', 'started', 'seconds', 'data', 'versions', 'seed')}, metrics=chosen)
         (tmp/'origin.json').write_text(json.dumps(origin, indent=1)+'\n')
         (tmp/'README.md').write_text(_CARD.format(name=name, part=part, text=text.strip(), notebook=record['notebook'], git=record['git'], date=record['started'][:10], seed=record['seed'], minutes=record['seconds']/60,
