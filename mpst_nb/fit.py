@@ -402,24 +402,25 @@ def predict_store(
     step=1,        # every step-th frame, for what looks at images one by one
     images=256,    # at a time
     size=None,     # side of the crops that the network is given, px; the store's by default
+    wide=1.,       # crops show so many times as much, see `Store.clip`
 ) -> dict:
     "key -> joints (v, t, j, 2) in crop px of the store's size. Several processes share the sequences and each gets all; all must call it. Raises `MpstError` if a sequence is shorter than a window."
     device, out, (rank, world) = next(model.parameters()).device, {}, ranks()
-    model.eval()
+    model.eval(); plain = lambda xy: xy if wide == 1 else (xy-.5)*wide+.5
     for key in list(keys)[rank::world]:
         v, n = len(store.sequence(key).cameras), len(range(0, store.row(key)['frames'], step))
         windows, joints = cover(n, frames), []
         some = max(1, images//(v*frames))                      # windows at a time: many where they are short
         for part in (windows[i:i+some] for i in range(0, len(windows), some)):
             a, b = part[0][0], part[-1][0]+frames
-            clip = None if tokens is not None else store.clip(key, a*step, b-a, step, size=size)
+            clip = None if tokens is not None else store.clip(key, a*step, b-a, step, size=size, wide=wide)
             source = dict(frames=clip.frames) if clip else dict(tokens=tokens[key]['tokens'][0][:, a:b])
             if getattr(model.config, 'by_camera', False): source['geometry'] = crop_geometry(clip.cameras, clip.crop, size or store.size) if clip else tokens[key]['geometry'][0][:, a:b]
             present = store.sequence(key).present[:, ::step][:, a:b].copy()
             if views is not None: present[[i for i in range(v) if i not in views]] = False
             windowed = lambda x: torch.from_numpy(np.stack([x[:, first-a:first-a+frames] for first, _ in part])).to(device)
             batch = {n: windowed(x) for n, x in source.items()} | ({} if present.all() else dict(present=windowed(present)))
-            joints += [xy[:, skip:] for xy, (_, skip) in zip(predict_batch(model, batch).float().cpu().numpy()*store.size, part)]
+            joints += [xy[:, skip:] for xy, (_, skip) in zip(plain(predict_batch(model, batch).float().cpu().numpy())*store.size, part)]
         out[key] = np.concatenate(joints, 1)
     return gathered(out, keys)
 

@@ -364,11 +364,12 @@ def clip(self: Store,
     augment=None,  # `Augment`, or None for the plain crop
     rng=None,      # NumPy generator for the augmentation
     views=None,    # which cameras, by index; all by default
+    wide=1.,       # crops show so many times as much, as those of loose boxes do; up to what is stored
 ) -> Clip:
     "A clip of a sequence. Raises `MpstError` if the sequence is shorter, or has no such camera, and for a clip without frames."
     (frames, views), s, row, size = self._span(key, first, frames, step, views), self.sequence(key), self.row(key), size or self.size
     at = slice(first, first+(frames-1)*step+1, step)
-    window = (augment or Augment()).windows(len(views), frames, self.stored, self.size, size, rng if augment else None)
+    window = (augment or Augment()).windows(len(views), frames, self.stored, self.size*wide, size, rng if augment else None)
     pictures = self._cut(key, first, frames, step, views, [_Cut(w[0], size, self.stored) for w in window], size)
     cut = lambda a: a[views, at]             # a view at a time of a long sequence, never all of it
     A, box = compose_affine(window, cut(s.crop)), cut(s.box)
