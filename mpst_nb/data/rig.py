@@ -338,7 +338,7 @@ def line_up(
     if end < begin: raise MpstError(f"there is no moment that {least} of the videos show with these --offsets: {', '.join(f'{i.path.name} runs from {a/float(fps):.2f} s to {b/float(fps):.2f} s' for i, a, b in zip(infos, first, last))}.")
     return fps, np.stack([_nearest(p, np.arange(begin, end+1)) for p in places]), int(begin)
 
-# %% ../../nbs/23_data.rig.ipynb #f6613e27
+# %% ../../nbs/23_data.rig.ipynb #f6613e26
 def _frames_from(file, path, n):
     "The frames of a video from its n-th on, decoded from a key frame before it; from its first, where the times in the file do not tell them apart."
     if not n: yield from file.decode(video=0); return
@@ -352,6 +352,7 @@ def _frames_from(file, path, n):
             yield from itertools.dropwhile(lambda f: f.pts != stamps[n], itertools.chain([one], frames)); return
     with av.open(str(path)) as again: yield from itertools.islice(again.decode(video=0), n, None)
 
+# %% ../../nbs/23_data.rig.ipynb #f6613e27
 class SynchronisedVideos:
     "Videos lined up on one clock; iterate for `(t, images)`, one uint8 (h, w, 3) RGB image a view, None where the view is out. Made by `open_videos`."
     def __init__(self,
