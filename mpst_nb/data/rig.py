@@ -16,6 +16,7 @@ from pathlib import Path
 import xml.etree.ElementTree as ET
 
 import av, cv2, numpy as np
+from fastcore.basics import patch
 from tqdm import tqdm
 
 from ..camera import Camera
@@ -400,19 +401,21 @@ class SynchronisedVideos:
         if frame is None: raise _damaged(info.path, f'it ends at frame {n} of {info.frames}')
         return frame
 
-    def small(self,
-        height=120, # px
-        every=1,    # only each n-th tick
-    ):
-        "Yields (t, list of a float32 (h, w) grey image a view, None where it is out): for looking over videos cheaply."
-        def read(frame):
-            if frame is None: return None
-            side = frame.width if round(frame.rotation/90) % 2 else frame.height
-            s = height/side
-            g = frame.reformat(width=max(2, round(frame.width*s)), height=max(2, round(frame.height*s)), format='gray').to_ndarray()
-            return np.rot90(g, round(frame.rotation/90) % 4).astype(np.float32)
-        for t, images in self._walk(lambda f: f):
-            if t % every == 0: yield t, [read(f) for f in images]
+# %% ../../nbs/23_data.rig.ipynb #f6613e28
+@patch
+def small(self: SynchronisedVideos,
+    height=120, # px
+    every=1,    # only each n-th tick
+):
+    "Yields (t, list of a float32 (h, w) grey image a view, None where it is out): for looking over videos cheaply."
+    def read(frame):
+        if frame is None: return None
+        side = frame.width if round(frame.rotation/90) % 2 else frame.height
+        s = height/side
+        g = frame.reformat(width=max(2, round(frame.width*s)), height=max(2, round(frame.height*s)), format='gray').to_ndarray()
+        return np.rot90(g, round(frame.rotation/90) % 4).astype(np.float32)
+    for t, images in self._walk(lambda f: f):
+        if t % every == 0: yield t, [read(f) for f in images]
 
 # %% ../../nbs/23_data.rig.ipynb #3c518918
 def _line_up_remarks(infos, fps, index, starts):
