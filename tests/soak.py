@@ -74,7 +74,7 @@ def judge(found, frames, size, box):
         memory=dict(after_warm_up_mib=float(rss[warm].min()), largest_mib=float(rss[warm].max()), range=grown, last_to_second_tenth=tail, peak_mib=found["peak_mib"], bound=MEMORY),
         files=dict(first=int(files[0]), last=int(files[-1]), most=int(files.max()), before=found["before"][1], after=found["after"][1], threads=[int(threads[0]), int(threads[-1])], bound=FILES),
         throughput=dict(frames_per_second=fps["wall"], frames_per_cpu_second=fps["cpu"], last_to_first_wall=change["wall"], last_to_first_cpu=change["cpu"], last_to_first_beside_fixed_work=change["ratio"], bound=SLOWER))
-    broken = [w for w, bad in (("memory grew", not grown <= MEMORY), ("files were left open", lost > FILES or files[warm].max() > files[warm].min()), ("it became slower", not change["ratio"] >= -SLOWER)) if bad]
+    broken = [w for w, bad in (("memory grew", not grown <= MEMORY), ("files were left open", lost > FILES or files[warm].max() > files[~warm].max()), ("it became slower", not change["ratio"] >= -SLOWER)) if bad]
     return out | dict(broken=broken)
 
 
