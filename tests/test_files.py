@@ -177,7 +177,7 @@ def test_predict_writes_them_all(predicted):
 
 def test_predict_refuses_before_the_first_frame(predicted, tmp_path, capsys, monkeypatch):
     _, words = predicted
-    monkeypatch.setattr("mpst_nb.predict._predict_to", lambda *a: pytest.fail("a frame was computed"))
+    monkeypatch.setattr("mpst_nb.predict._find", lambda *a: pytest.fail("a frame was computed"))
     for formats, says in (("trc,bvh", "unknown format 'bvh'"), ("tcr", "did you mean 'trc'")):
         assert main([str(w) for w in [*words, "--out", tmp_path / "new", "--formats", formats]]) == 1 and says in capsys.readouterr().err
     flat = [words[0], words[1], "--weights", words[words.index("--weights") + 1], "--out", tmp_path / "new", "--lifter", "none", "--formats", "coco,trc,c3d"]
