@@ -725,7 +725,7 @@ def predict_videos(
     for n in notes: say(n)
     means = _meanings(solid, lifter is not None)
     about = _about(opened, cameras, names, job.where, job.how, notes, about, job.clip, lifter is not None, method)
-    digest = _digest([about, person, overlay, part], [videos, boxes, keypoints], _index(opened), job.where, network)
+    digest = _digest([about, person, overlay, part, str(on)], [videos, boxes, keypoints], _index(opened), job.where, network)
     with held(out, 'mpst predict'), _Begun(out, digest, job, say) as begun, atomic_path(out) as tmp:
         _check_out(out, overwrite)          # another one may have ended meanwhile
         _find(begun, part, opened, names, overlay, means, say is print)

@@ -340,7 +340,7 @@ def line_up(
     return fps, np.stack([_nearest(p, np.arange(begin, end+1)) for p in places]), int(begin)
 
 # %% ../../nbs/23_data.rig.ipynb #f6613e26
-def _frames_from(file, path, n):
+def _frames_from(file, n):
     "The frames of a video from its n-th on, decoded from a key frame before it; from its first, where the times in the file do not tell them apart."
     if not n: yield from file.decode(video=0); return
     s = file.streams.video[0]; stamps = [p.pts for p in file.demux(s) if p.size]
@@ -351,7 +351,7 @@ def _frames_from(file, path, n):
             frames = file.decode(s); one = next(frames, None)
             if one is None or one.pts is None or not one.key_frame or one.pts > stamps[n]: continue
             yield from itertools.dropwhile(lambda f: f.pts != stamps[n], itertools.chain([one], frames)); return
-    with av.open(str(path)) as again: yield from itertools.islice(again.decode(video=0), n, None)
+    with av.open(file.name) as again: yield from itertools.islice(again.decode(video=0), n, None)
 
 # %% ../../nbs/23_data.rig.ipynb #f6613e27
 class SynchronisedVideos:
@@ -389,7 +389,7 @@ class SynchronisedVideos:
         "What `read` makes of one view's frames, a tick at a time."
         due = np.arange(self.frames) if self.index is None else self.index[v]
         first = max(0, int(due[:start+1].max())) if start else 0
-        frames, done, held = _frames_from(file, self.infos[v].path, first), first-1, None
+        frames, done, held = _frames_from(file, first), first-1, None
         for t in range(start, self.frames):
             at = int(due[t])
             while done < at: done += 1; held = self._next(frames, self.infos[v], done, t)

@@ -13,7 +13,7 @@ from pathlib import Path
 import contextlib, cv2, numpy as np
 from ..camera import Camera, apply_affine, box_of, invert_affine, look_at
 from .body import check_mesh, joints_of
-from ..core import atomic_path
+from ..core import atomic_path, read_json, write_json
 from .clips import StoreWriter, open_store
 from .motion import ACTIONS, HORIZON, Motion, Mover, ball, box, ease, get_build
 from .motion import _behind_head, _crossed, _gesture, _hang, _on_back, _on_hip, _turn
@@ -263,9 +263,10 @@ def frame(self: WildTake,
     return np.stack([develop(x[None])[0] for develop, x in zip(self.lens, images)])*self.inside(crop, side)[...,None]
 
 # %% ../../nbs/29_data.wild.ipynb #b1d0e6a4
+def _recipe(config): return dict({k: v for k, v in asdict(config).items() if v or k not in ('postures', 'bare')}, source='studio-wild', version=1)   # without them it is what it was before there were any
+
 def _writer(config, path):
-    recipe = dict({k: v for k, v in asdict(config).items() if v or k not in ('postures', 'bare')}, source='studio-wild', version=1)   # without them it is what it was before there were any
-    return StoreWriter(path, recipe, config.size, config.stored, keys=[k[0] for k in config.keys], command=f'prepare_wild(WildConfig(sequences={config.sequences}, size={config.size}), {str(path)!r})')
+    return StoreWriter(path, _recipe(config), config.size, config.stored, keys=[k[0] for k in config.keys], command=f"prepare_wild(WildConfig({', '.join(f'{k}={v!r}' for k, v in asdict(config).items() if v != getattr(WildConfig, k))}), {str(path)!r})")
 
 def _render_sequence(job):
     "worker: one sequence to its files"
@@ -329,12 +330,13 @@ def wild_frames(
 # %% ../../nbs/29_data.wild.ipynb #c40a7e21
 def film_wild(
     number, # of the sequence
-    path,   # folder to make; one that is there stays as it is
+    path,   # folder to make; one of the same recipe stays as it is, another is replaced
     config=WildConfig(frames=75, every=.04, views=4), # its recipe: three seconds at 25 frames a second
     side=400, # px, about the longer side of the videos
 ) -> Path:
-    "A sequence as a recording: c0.mp4, c1.mp4, ..., rig.json and truth.npz with joints3d (t, 17, 3), world mm."
-    if (path := Path(path)).is_dir(): return path
+    "A sequence as a recording: c0.mp4, c1.mp4, ..., rig.json, recipe.json and truth.npz with joints3d (t, 17, 3), world mm."
+    path, recipe = Path(path), dict(_recipe(config), number=number, side=side)
+    if (path/'recipe.json').is_file() and read_json(path/'recipe.json') == recipe: return path
     take = WildTake(number, config)
     A = np.stack([np.array([[1, 0, 0], [0, 1, 0.]])*side/max(c.size) for c in take.cameras]); sizes = [tuple(2*int(k*a[0, 0]/2) for k in c.size) for c, a in zip(take.cameras, A)]
     with atomic_path(path) as tmp, contextlib.ExitStack() as files:
@@ -342,5 +344,5 @@ def film_wild(
         for i in range(config.frames):
             for film, image, (w, h) in zip(films, take.frame(i, A, side), sizes): film.add(image[:h, :w])
         write_calibration(tmp/'rig.json', [c.cropped(a, s, keep_distortion=True) for c, a, s in zip(take.cameras, A, sizes)])
-        np.savez(tmp/'truth.npz', joints3d=take.joints3d)
+        np.savez(tmp/'truth.npz', joints3d=take.joints3d); write_json(tmp/'recipe.json', recipe)
     return path
