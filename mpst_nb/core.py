@@ -301,7 +301,7 @@ PROFILES = {p.name: p for p in (
         fit=dict(images=600_000, batch=32, draws='any', choose='last', warmup=.1, unit=1., augment=dict(_vary_more, flip=.5)),
         relation=dict(images=6_000_000, batch=512, frozen=True, copies=3, drop_views=.1, augment=_vary_more),
         lifter=dict(frames=27, dim=8, depth=2, heads=2), lift=dict(windows=400_000, batch=64, lr=3e-3, schedule='cosine', start='mean'), eval_step=4, epoch_images=4_000,
-        ablations=(*_relations, dict(e_time=False), dict(e_3d=False), dict(e_3d='camera'), dict(relations='3d', e_3d='camera')),
+        ablations=(*_relations, dict(e_time=False), dict(e_3d=False), dict(e_3d='camera'), dict(relations='3d', e_3d='camera'), dict(frames=2)),   # 2: as long as the paper's 8
         ablations_once=(*(dict(views=v) for v in (1, 2, 3)), *(dict(method='baseline', keep=k) for k in (.85, .5, .3)), *(dict(method='baseline', images=n) for n in (75_000, 150_000, 300_000))),
         keeps=(1., .85, .7, .5, .3), frames_at_test=(1, 2, 4, 8, 16, 32, 64, 128, 256)),
     Profile('paper', 'h36m', (0,), studio=dict(trials=2, frames=2048, fps=50., size=224), detector=_vit,

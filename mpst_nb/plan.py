@@ -80,7 +80,7 @@ def paper_plan(
         ours = {f: train('mpst', base, frames=f) for f in p.frames}
         more = [*p.ablations, *(p.ablations_once if seed == p.seeds[0] else ())]
         steps += [base, train('baseline', keep=1.), *ours.values(), *(train(m) for m in RIVAL_METHODS)]
-        steps += [train('mpst', base, frames=32, **kw) if 'method' not in kw else train(**kw) for kw in more]
+        steps += [train('mpst', base, **dict(frames=32)|kw) if 'method' not in kw else train(**kw) for kw in more]
         steps += [step('lift', data, *need, detector=d, seed=seed) for d, need in (('gt', ()), ('baseline', (base,)), ('mpst', (ours[32],)))]
     runs, bench = tuple(steps), step('bench')
     made = [step(n, *runs) for n in ('table1', 'table2', 'table3', 'ablations', 'fig4')] + [step(n) for n in ('fig1', 'fig2', 'fig3')]
