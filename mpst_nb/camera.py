@@ -58,6 +58,7 @@ class Camera:
     p: np.ndarray = (0., 0.)           # tangential coefficients of the lens
     size: tuple = (1000, 1000)         # width and height of the image, px
     distortion: str = 'none'           # 'none', 'h36m', 'opencv' or 'fisheye'
+    size_known: bool = True            # False: the size is a guess, since the calibration does not say it
 
     def __post_init__(self):
         fail = lambda text: ValueError(f"camera {self.name!r}: {text}")
@@ -276,7 +277,9 @@ def mirrored(self: Camera) -> Camera:
 @patch
 def to_dict(self: Camera) -> dict:
     "Plain lists and numbers that `Camera.from_dict` reads back to the last digit."
-    return {n: v.tolist() if isinstance(v, np.ndarray) else list(v) if n == 'size' else v for n, v in vars(self).items() if n in self.__dataclass_fields__}
+    told = {n: v.tolist() if isinstance(v, np.ndarray) else list(v) if n == 'size' else v for n, v in vars(self).items() if n in self.__dataclass_fields__}
+    if self.size_known: del told['size_known']     # as nearly always: said only where it is not
+    return told
 
 @patch(cls_method=True)
 def from_dict(cls: Camera,

@@ -23,7 +23,7 @@ from .rig import _check_cameras, _read_own, _read_qca, _sees, axes_point
 # %% ../../nbs/25_data.calibration.ipynb #0d00c068
 MAX_CAMERAS = 8
 UNITS = {'mm': 1., 'cm': 10., 'm': 1000.}   # what one unit is in mm
-_NAMES = dict(K=('matrix', 'camera_matrix', 'K', 'cameraMatrix', 'calibration_matrix'), D=('distortions', 'distortion_coefficients', 'D', 'dist', 'distCoeffs', 'distortion'),
+_NAMES = dict(K=('matrix', 'camera_matrix', 'K', 'cameraMatrix', 'calibration_matrix'), D=('distortions', 'distortion_coefficients', 'D', 'dist', 'distCoeffs', 'distCoef', 'distortion'),
               R=('rotation', 'R', 'rvec', 'rotation_matrix'), t=('translation', 'T', 't', 'tvec'), size=('size', 'image_size', 'resolution'))
 
 def _wrong(path, camera, what, remedy):
@@ -69,16 +69,16 @@ def _lens(D, fisheye, path, camera):
 
 # %% ../../nbs/25_data.calibration.ipynb #a2c2007b
 def _size(entries, c, path, camera, notes):
-    "(w, h) px; guessed from the principal point, with a note, if the file does not say. Raises `MpstError`."
+    "(w, h) px, and whether the file says so; if not it is guessed from the principal point, with a note. Raises `MpstError`."
     e = dict(entries)
     for w, h in (('image_width', 'image_height'), ('width', 'height')):
         if w in e and h in e: e.setdefault('size', [e[w], e[h]])
-    size = _numbers(e, 'size', path, camera, (2,), optional=True)
-    if size is None:
+    size = _numbers(e, 'size', path, camera, (2,), optional=True); known = size is not None
+    if not known:
         size = np.round(2*np.asarray(c))
-        notes.append(f"{Path(path).name} does not say how large camera {camera}'s image is; it was taken to be {size[0]:.0f} x {size[1]:.0f} px, twice its principal point.")
+        notes.append(f"{Path(path).name} does not say how large camera {camera}'s image is; it was taken to be {size[0]:.0f} x {size[1]:.0f} px, twice its principal point, until a video says more.")
     if (size < 1).any() or (size != size.round()).any(): raise _wrong(path, camera, f"the image size {size.tolist()} is no pair of whole numbers above zero", "give width and height in px")
-    return tuple(int(s) for s in size)
+    return tuple(int(s) for s in size), known
 
 # %% ../../nbs/25_data.calibration.ipynb #a3a8d76f
 def _checked(path, camera, **values):
@@ -102,7 +102,8 @@ def _from_entries(entries, camera, path, notes, h36m=False):
     lens = _lens(np.zeros(0) if D is None else D, D is not None and _is_fisheye(entries), path, camera)
     if h36m: lens['distortion'] = 'h36m'
     c = K[:2, 2]
-    return _checked(path, camera, R=R, T=-R.T@t, f=K[[0, 1], [0, 1]], c=c, size=_size(entries, c, path, camera, notes), **lens)
+    size, known = _size(entries, c, path, camera, notes)
+    return _checked(path, camera, R=R, T=-R.T@t, f=K[[0, 1], [0, 1]], c=c, size=size, size_known=known, **lens)
 
 # %% ../../nbs/25_data.calibration.ipynb #70810890
 def _is_camera(entries):
@@ -131,6 +132,7 @@ def _read_toml(text, path, subject, notes):
     try: tables = tomllib.loads(text)
     except (ValueError, RecursionError) as e: raise MpstError(f"calibration {path} is not valid TOML: {e}. Is it whole? Export it again.") from None
     unit = _stated_unit(tables.get('metadata', {}), path) or _stated_unit(tables, path)
+    if isinstance(inner := tables.get('cameras'), dict): tables = inner                   # Caliscope's
     return _cameras_of([(v.get('name', k) if isinstance(v, dict) else k, v) for k, v in tables.items() if k != 'metadata'], path, notes), unit
 
 # %% ../../nbs/25_data.calibration.ipynb #d41a074d
@@ -154,15 +156,49 @@ def _deep(text, most=100):
         if depth > most: return True
     return max((len(l)-len(l.lstrip(' -')) for l in text.splitlines()), default=0) > 4*most
 
-def _read_storage(text, path, subject, notes):
-    "Cameras of an OpenCV storage in its unit, and the unit if it states one. Raises `MpstError`."
+def _storage(text, path):
+    "What an OpenCV storage holds, in plain values. Raises `MpstError`."
     if _deep(text): raise MpstError(f"calibration {path} is no OpenCV storage: its tables stand more than 100 deep in each other.")
     try:
         storage = cv2.FileStorage(text, cv2.FILE_STORAGE_READ | cv2.FILE_STORAGE_MEMORY)
         found = _plain(storage.root()) if storage.isOpened() else None
     except (cv2.error, SystemError, UnicodeDecodeError): found = None    # SystemError: how OpenCV's Python tells that its constructor raised
     if not isinstance(found, dict): raise MpstError(f"calibration {path} is no OpenCV storage that OpenCV can read. Is it whole? Write it again with cv2.FileStorage.")
+    return found
+
+_HALVES = (('intri', 'extri'), ('intrinsics', 'extrinsics'))   # names of two files, of the lenses and of the places of the same cameras
+
+def _other_half(path):
+    "The file beside `path` that has by its name the lenses of these places, or the places of these lenses; None where there is none."
+    path = Path(path); to = {a: b for pair in _HALVES for a, b in (pair, pair[::-1])}.get(path.stem.lower())
+    return next((p for p in sorted(path.parent.glob(f'*{path.suffix}')) if to and p.stem.lower() == to), None)
+
+def _by_camera(found, path, notes):
+    "Entries that have their camera in their names, as {camera: entries}: EasyMocap's, and OpenCV's of two cameras. Any others as they are. Raises `MpstError` where only lenses or only places are there."
+    names = [f'{n:g}' if isinstance(n, float) else n for n in found['names']] if isinstance(found.get('names'), list) else []
+    if any(f'{q}_{n}' in found for n in names for q in 'KT'):
+        cameras = {str(n): {to: found[f'{q}_{n}'] for q, to in (('K', 'K'), ('dist', 'D'), ('Rot', 'R'), ('R', 'R'), ('T', 'T')) if f'{q}_{n}' in found} for n in names}     # the vector R, where both are there
+        for n, e in cameras.items(): e |= dict(size=(found[f'W_{n}'], found[f'H_{n}'])) if {f'W_{n}', f'H_{n}'} <= set(found) else {}
+    elif any(k in found for k in ('K1', 'M1')) or {'R1', 'R2', 'T'} <= set(found):
+        cameras = {str(i): {to: found[q] for q, to in ((f'M{i}', 'K'), (f'K{i}', 'K'), (f'D{i}', 'D'), *((('R', 'R'), ('T', 'T')) if i == 2 else ())) if q in found} for i in (1, 2)}
+        if 'T' in cameras['2']: cameras['1'] |= dict(R=np.eye(3), T=np.zeros(3))
+    else: return found
+    whole = {n: e for n, e in cameras.items() if {'K', 'R', 'T'} <= set(e)}
+    if not whole:
+        have, lack = ('lenses', 'places (R and T)') if any('K' in e for e in cameras.values()) else ('places', 'lenses')
+        raise MpstError(f"calibration {path} holds the {have} of its cameras and not their {lack}. They are in a second file: put it beside this one, the two named {' or '.join(f'{a} and {b}' for a, b in _HALVES)} with the ending {Path(path).suffix}.")
+    if (part := [n for n in cameras if n not in whole]): notes.append(f"{Path(path).name}: {', '.join(part)} ha{'s' if len(part) == 1 else 've'} no place or no lens and {'was' if len(part) == 1 else 'were'} passed over.")
+    return whole
+
+def _read_storage(text, path, subject, notes):
+    "Cameras of an OpenCV storage in its unit, and the unit if it states one. Raises `MpstError`."
+    found = _storage(text, path)
+    if (other := _other_half(path)):
+        try: more = other.read_text(encoding='utf-8-sig')
+        except UnicodeDecodeError: raise MpstError(f"calibration {other}, the other half of {path}, is not text. Export it again.") from None
+        found = _storage(more, other) | found
     unit = _stated_unit(found, path)
+    found = _by_camera(found, path, notes)
     if _is_camera(found): found = {str(found.get('name', found.get('camera_name', Path(path).stem))): found}
     else: found = _named(found.get('cameras', found), path)
     return _cameras_of(found.items(), path, notes), unit
@@ -208,8 +244,8 @@ def _w0_camera(name, pose, lens, path, notes):
     if not np.isfinite([*pose, *lens]).all(): raise _wrong(path, name, "its numbers in w0 hold NaN", "take metadata.xml from the release again")
     if np.abs(pose[:3]).max() > 2*np.pi: raise _wrong(path, name, f"its angles {pose[:3].round(3).tolist()} seem to be in degrees", "give them in radians, or take metadata.xml from the release again")
     R = np.linalg.multi_dot([cv2.Rodrigues(a*axis)[0] for a, axis in zip(pose[:3], np.eye(3))])
-    size = _H36M.get(name) or _size({}, lens[2:4], path, name, notes)
-    return _checked(path, name, R=R, T=pose[3:], f=lens[:2], c=lens[2:4], k=lens[4:7], p=lens[7:], size=size, distortion='h36m')
+    size, known = (_H36M[name], True) if name in _H36M else _size({}, lens[2:4], path, name, notes)
+    return _checked(path, name, R=R, T=pose[3:], f=lens[:2], c=lens[2:4], k=lens[4:7], p=lens[7:], size=size, size_known=known, distortion='h36m')
 
 # %% ../../nbs/25_data.calibration.ipynb #51840c37
 def _read_json(text, path, subject, notes):
@@ -262,7 +298,7 @@ def _unit(cameras, stated, unit, path, notes):
 
 # %% ../../nbs/25_data.calibration.ipynb #ff3c39d7
 SUFFIXES = ('.toml', '.yml', '.yaml', '.json', '.xml')   # that a calibration's file has; or .qca.txt
-_FORMATS = "known: Pose2Sim, Anipose or FreeMoCap .toml; OpenCV storages in YAML, JSON or XML; Human3.6M's metadata.xml; JSON with K, dist, R, t; Qualisys .qca.txt; our JSON (see nbs/25_data.calibration.ipynb)"
+_FORMATS = "known: Pose2Sim, Anipose, FreeMoCap or Caliscope .toml; OpenCV storages in YAML, JSON or XML, EasyMocap's and stereo pairs among them; Human3.6M's metadata.xml; JSON with K, dist, R, t; Qualisys .qca.txt; our JSON (see nbs/25_data.calibration.ipynb)"
 
 def _reader(text, path):
     "The function that reads this text. Raises `MpstError` if it looks like no format that is known."
@@ -299,6 +335,7 @@ def _looks_like_cameras(path):
     except OSError: return 2                                             # whoever reads it will say why not
     if text.lstrip()[:1] == '<' and any(w in text for w in ('<opencv_storage', '<w0', '<intrinsic')): return 2
     keys = set(_KEY.findall(text))
+    if 'opencv-matrix' in text: keys |= {re.sub('^M$', 'K', re.split(r'_|\d', k)[0]) for k in keys}     # K_1, M1: the camera is in the name
     return 2 if sum(not keys.isdisjoint(names) for quantity, names in _NAMES.items() if quantity != 'size') > 1 else int('cameras' in keys or 'calib' in path.name.lower())
 
 def _one_rig(few, many):
@@ -307,12 +344,16 @@ def _one_rig(few, many):
     return bool({c.name for c in few} & {c.name for c in many}) or len(few) > 1 and all(any(alike(a, b) for b in many) for a in few)
 
 # %% ../../nbs/25_data.calibration.ipynb #00957042
+def _one_of_halves(files):
+    "The files, without those of lenses whose places are among them."
+    return [f for f in files if not ((o := _other_half(f)) in files and f.stem.lower() in dict(_HALVES))]
+
 def calibration_files(
     files: list,   # paths of files that could be calibrations
     subject=None,  # whose cameras, for Human3.6M's tables
 ) -> tuple:
     "Those that hold the cameras of one rig, and notes: which hold none, and which hold cameras that another has. Files that cannot be read, and should be, are among them. Raises nothing."
-    sure, held = {f: _looks_like_cameras(f) for f in files}, {}; like = [f for f in files if sure[f] == max(sure.values(), default=0) > 0]; other = [f.name for f in files if f not in like]
+    files = _one_of_halves(files); sure, held = {f: _looks_like_cameras(f) for f in files}, {}; like = [f for f in files if sure[f] == max(sure.values(), default=0) > 0]; other = [f.name for f in files if f not in like]
     for f in like:
         try: held[f] = _read_file(f, subject, [])
         except MpstError: held[f] = [], None
@@ -325,7 +366,7 @@ def calibration_files(
 
 def _files(path, subject=None, notes=()):
     "The files of a file, a folder or a list, in the order of their names. Raises `MpstError` for a folder without any."
-    if isinstance(path, (list, tuple)): return [Path(p) for p in path]
+    if isinstance(path, (list, tuple)): return _one_of_halves([Path(p) for p in path])
     if not Path(path).is_dir(): return [Path(path)]
     files, said = calibration_files(sorted(p for p in Path(path).iterdir() if p.is_file() and (p.suffix.lower() in SUFFIXES or p.name.lower().endswith('.qca.txt'))), subject)
     if not files: raise MpstError(f"folder {path} holds no calibration; {_FORMATS}.")

@@ -250,10 +250,12 @@ def fit_camera(
 ) -> tuple:
     "The camera for the video's own pixels, and a sentence that says what was done, '' if nothing. Raises `MpstError` if the sizes do not go together."
     (W, H), (w, h) = camera.size, video.size
+    if not camera.size_known and max(abs(w-W)/W, abs(h-H)/H) < .25:
+        return replace(camera, size=(w, h), size_known=True), f"{video.path.name} says how large the image of camera {camera.name} is: {w} x {h} px."
     if (W, H) == (w, h): return camera, ''
     s = min(w/W, h/H)
     off = (np.array([w, h])-s*np.array([W, H]))/2
-    name = f"{video.path.name} is {w} x {h} px and camera {camera.name} was calibrated at {W} x {H}"
+    name = f"{video.path.name} is {w} x {h} px and camera {camera.name} was calibrated at {'what its principal point makes about '*(not camera.size_known)}{W} x {H}"
     if off.max() < 1: how = f'scaled by {s:.4g}'
     elif _has_bands(video.first, off): how = f'scaled by {s:.4g} inside black bands of {off.max():.1f} px'
     else: raise MpstError(f"{name}: neither the same shape, nor fitted in between black bands. Give the videos as the cameras recorded them, or a calibration of their size"
