@@ -351,7 +351,7 @@ FORMS = {   # form -> files by which a folder is recognised
     'videopose3d': ('data_3d_h36m.npz', 'data/data_3d_h36m.npz'),
     'karfly': ('human36m-multiview-labels-*.npy', 'extra/human36m-multiview-labels-*.npy'),
     'microsoft': ('h36m_[tv]*.pkl', 'annot/h36m_[tv]*.pkl'),
-    'mmpose': ('annotation_body3d/fps*/h36m_*.npz', 'fps*/h36m_*.npz', 'h36m_t*.npz'),
+    'mmpose': ('annotation_body3d/fps*/h36m_*.npz', 'fps*/h36m_*.npz', 'h36m_t*.npz', 'annotation_body2d/h36m_coco*.json', 'h36m_coco*.json'),
     'motionbert': ('h36m_sh_conf_*.pkl', 'motion3d/h36m_sh_conf_*.pkl'),
     'h36m-fetch': ('S*/*/annot.h5',)}
 
@@ -542,6 +542,7 @@ def _form_of_file(path):
     "The form of a single file, by what is in it."
     if path.name == 'metadata.xml': return 'official'
     if path.name == 'annot.h5': return 'h36m-fetch'
+    if re.match(r'h36m_coco.*\.json$', path.name): return 'mmpose'
     d = load_arrays(path) if path.suffix in ('.npy', '.npz', '.pkl') else None
     has = lambda *keys: isinstance(d, dict) and all(k in d for k in keys)
     if has('train', 'test') and isinstance(d['test'], dict) and 'joint3d_image' in d['test']: return 'motionbert'
@@ -707,9 +708,24 @@ def write_karfly(
 # %% ../../nbs/22_data.h36m.ipynb #27c3b402
 _MMPOSE_NAME = re.compile(r'(S\d+)_([^/.]+)\.(\d{8})_(\d{6})\.jpg$')
 
+def _coco_rows(file):
+    "The arrays of annotations in COCO's form: `S` is metres there too, of the world or of the camera, which the file does not say."
+    d = read_json(file); lacks = [k for k in ('images', 'annotations') if not isinstance(d, dict) or k not in d]
+    if lacks: raise MpstError(f"{file} has no {', '.join(lacks)}.")
+    names, rows = {i['id']: i['file_name'] for i in d['images']}, d['annotations']
+    if any('keypoints_3d' not in a for a in rows): raise MpstError(f"{file} holds no 3D joints (keypoints_3d): take the npz of annotation_body3d.")
+    joints = lambda k, n: np.array([a[k] for a in rows], np.float64).reshape(len(rows), 17, n)
+    return dict(imgname=[names[a['image_id']] for a in rows], S=joints('keypoints_3d', 4), part=joints('keypoints', 3))
+
+def _in_camera(x, part, camera):
+    "World or camera mm (n, 17, 3) as camera mm: whichever lands nearer to the 2D (n, 17, 2 or 3)."
+    from_world = camera.to_camera(x)
+    off = [np.nanmedian(np.linalg.norm(camera.project(w)-part[..., :2], axis=-1)) for w in (x, camera.to_world(x))]
+    return from_world if np.nan_to_num(off[0], nan=np.inf) < np.nan_to_num(off[1], nan=np.inf) else x
+
 def _mmpose_rows(file):
     "The arrays of one annotation file, with subject, name, camera and frame of each row."
-    d = load_arrays(file); missing = [k for k in ('imgname', 'S', 'part') if k not in d]
+    d = _coco_rows(file) if file.suffix == '.json' else load_arrays(file); missing = [k for k in ('imgname', 'S', 'part') if k not in d]
     if missing: raise MpstError(f"{file} has no {', '.join(missing)}.")
     found = [_MMPOSE_NAME.search(str(n)) for n in d['imgname']]
     if None in found: raise MpstError(f"{file}: image name {str(d['imgname'][found.index(None)])!r} is not like S1_Directions_1.54138969_000001.jpg.")
@@ -735,7 +751,8 @@ def _read_mmpose(path, cameras, detections):
     files = _files(path, 'mmpose')
     rates, notes = sorted({f.parent for f in files}, key=lambda f: -int('0'+re.sub(r'\D', '', f.name))), []
     if len(rates) > 1: notes.append(f"{rates[0].name} is read; {', '.join(r.name for r in rates[1:])} lie there too: give that folder for them.")
-    cams = _beside((rates[0], rates[0].parent, rates[0].parent.parent), cameras); out = []
+    root = rates[0].parent if rates[0].name == 'annotation_body2d' else rates[0].parent.parent
+    cams = _beside((rates[0], rates[0].parent, rates[0].parent.parent, root/'annotation_body3d'), cameras); out = []
     def pictures(where, names, s, name, action, trial, group, first, said):
         "As the rows name them, else by other names of the action: lists say S1_Photo_1 where folders say S1_TakingPhoto_1, and the other way round."
         camera = next(iter(group)); own = _beneath(names[group[camera][0][0]]); number = name.replace(' ', '_').partition('_')[1:]
@@ -743,7 +760,7 @@ def _read_mmpose(path, cameras, detections):
         tried = [f'{s}/{s}_{x}.{camera}/{s}_{x}.{camera}_{_NUMBER}.jpg' for x in stems]
         if own: tried.insert(0, str(own)[:-10]+_NUMBER+own.suffix)
         for path in tried:
-            lacks = []; four = _footage(where, [rates[0].parent.parent/'images'/path.replace(camera, c) for c in H36M_CAMERAS], lacks, first)
+            lacks = []; four = _footage(where, [root/'images'/path.replace(camera, c) for c in H36M_CAMERAS], lacks, first)
             if four: said += lacks; return four
         return ()
     def read(file, d, s, name, action, trial, group):
@@ -751,7 +768,8 @@ def _read_mmpose(path, cameras, detections):
         for v, c in enumerate(H36M_CAMERAS):
             if c not in group: continue
             i, frames = np.array(group[c]).T
-            views[v] = frames, np.asarray(d['S'][i][..., :3], np.float64)*1000, np.asarray(d['part'][i][..., :2], np.float64)
+            x, xy = np.asarray(d['S'][i][..., :3], np.float64)*1000, np.asarray(d['part'][i][..., :2], np.float64)
+            views[v] = frames, _in_camera(x, xy, four[v]) if four and file.suffix == '.json' else x, xy
         return _from_views(where, s, action, trial, four, views, images=partial(pictures, where, d['imgname'], s, name, action, trial, group))
     for file in (f for f in files if f.parent == rates[0]):
         d, groups = _mmpose_rows(file)
