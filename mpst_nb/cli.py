@@ -48,7 +48,7 @@ def _prepare_h36m(a, name, own):
 
 def _sample(a):
     from mpst_nb.data.rig import fetch_sample
-    print(fetch_sample())
+    print(fetch_sample(which=a.which))
 
 # %% ../nbs/60_cli.ipynb #ef220fe9
 def _claims(a):
@@ -200,7 +200,8 @@ def parser() -> argparse.ArgumentParser:
     c.add_argument('--report', action='store_true', help="every cell of the profile's report, and its claims")
     c.add_argument('--data', action='append', default=[], help="folder of a data set, where it is not the profile's own; may be given several times")
     command('keep', _keep, 'copy the finished runs of a profile to data/results, small')
-    command('sample', _sample, 'fetch the real four-camera recording (51 MB)', prof=False)
+    c = command('sample', _sample, 'fetch the real four-camera recording (51 MB)', prof=False)
+    c.add_argument('which', nargs='?', default='one', help="one (default): of one person; several: of two; openpose: another detector's joints of the first (24 MB)")
     _doctor_arguments(command('doctor', _doctor, 'say what is there, what is wrong and what to do; exit code 0, 1 for warnings, 2 for errors', prof=False))
     _predict_arguments(command('predict', _predict, '2D and 3D joints from videos of calibrated cameras', prof=False))
     _export_arguments(command('export', _export, 'write a prediction as TRC, C3D, COCO keypoints, npz or JSON', prof=False))

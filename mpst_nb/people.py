@@ -141,13 +141,13 @@ def _read_mmpose(path, frames, meta, first):
 def _read_openpose(folder):
     "(None, frame, [Person]) of each frame of one video."
     out = []
-    for path in sorted(folder.glob('*_keypoints.json')):
-        number = re.search(r'(\d+)_keypoints$', path.stem); d = _json(path)
+    for path in sorted(folder.glob('*_keypoints.json')) or sorted(folder.glob('*.json')):
+        number = re.search(r'(\d+)(_keypoints)?$', path.stem); d = _json(path)
         if not number or not isinstance(d, dict) or not isinstance(d.get('people'), list): raise _refuse(path, '', "it is no frame of OpenPose's (people)")
         points = [_points(path, '', p.get('pose_keypoints_2d', ())) for p in d['people']]
         found = [_person(path, '', None, np.nan_to_num(p[:, 2], posinf=0, neginf=0).clip(0).mean(), p) for p in points if (p[:, 2] > 0).any()]
         out.append((None, int(number[1]), [p for p in found if p is not None]))
-    if not out: raise _refuse(folder, '', 'it holds no file ..._keypoints.json', "give a file of boxes, or a folder of OpenPose's")
+    if not out: raise _refuse(folder, '', 'it holds no file ..._keypoints.json, nor any .json', "give a file of boxes, or a folder of OpenPose's")
     return out, None
 
 def _json(path):
@@ -192,6 +192,13 @@ def _joints(path, n, names, skeleton):
     if k > n: raise _refuse(path, '', f'it has {n} joints and {name} has {k}', 'say what they are with --skeleton')
     return name, list(range(k))
 
+def _is_25b(people):
+    "Whether 25 joints are in the order of BODY_25B, by where the upper neck of one and the middle hip of the other lie: a vote of the people who have them."
+    p = np.array([q.points for q in people]); p = np.where(p[..., 2:] > 0, p[..., :2], np.nan)
+    off = lambda m, a, b: np.linalg.norm(p[:, m]-(p[:, a]+p[:, b])/2, axis=-1)
+    neck, hip = off(17, 5, 6), off(8, 9, 12); known = ~np.isnan(neck+hip)
+    return bool(known.any() and (neck < hip)[known].mean() > .5)
+
 def _in_joints(paths, tables, skeleton):
     "The tables with their joints in one skeleton's order, and its name; None where no person has joints."
     known = None
@@ -199,7 +206,8 @@ def _in_joints(paths, tables, skeleton):
         sizes = {len(p.points) for _, _, people in rows for p in people if p.points is not None}
         if len(sizes) > 1: raise _refuse(path, '', f"its people have {' and '.join(map(str, sorted(sizes)))} joints")
         if not sizes: continue
-        name, at = _joints(path, sizes.pop(), names, skeleton)
+        other = 'coco17' if sizes == {25} and not names and _is_25b([p for _, _, people in rows for p in people if p.points is not None]) else None
+        name, at = _joints(path, sizes.pop(), names, skeleton or other)
         if known not in (None, name): raise _refuse(path, '', f'its joints are of {name} and those of the files before of {known}')
         known = name
         for _, _, people in rows: people[:] = [p if p.points is None else replace(p, points=p.points[at]) for p in people]
