@@ -85,7 +85,7 @@ def read_person(
 # %% ../nbs/48_follow.ipynb #48f0110a
 class Follower:
     "The person's boxes while a video is read: `at` says where to crop a frame, `learn` is told what was found there. Raises `MpstError` for a wish that cannot be: see `read_person`."
-    remembers = 'looked', 'track', 'boxes', 'misses', 'tall', 'looks', 'hits', 'lost', 'last', 'others'     # what one must be given to go on where another was cut off
+    remembers = 'looked', 'track', 'boxes', 'misses', 'tall', 'looks', 'hits', 'lost', 'last', 'others', 'known'     # what one must be given to go on where another was cut off
 
     def __init__(self,
         finder,         # `Finder`, or what has `find_in(t, images)`: `TorchvisionFinder`, `PeopleFinder`
@@ -93,13 +93,15 @@ class Follower:
         views=None,     # number of views, without cameras
         fps=25.,        # frames a second
         look=.5,        # s between two looks of the finder
-        trust=.12,      # the joints are believed if their median residual is less than this share of the box
+        trust=.12,      # the joints are believed if their median residual is less than this share of the box,
+        leap=300.,      # and if they lie no further from where they are expected, mm, in the median,
+        fastest=4000.,  # and what a person moves meanwhile, mm/s
         person=None,    # what `read_person` gave: who is meant, of several; None: whom the views agree on most
     ):
-        self.finder, self.cameras, self.fps, self.look, self.trust = finder, cameras if cameras is not None and len(cameras) > 1 else None, float(fps), look, trust
+        self.finder, self.cameras, self.fps, self.look, self.trust, self.leap, self.fastest = finder, cameras if cameras is not None and len(cameras) > 1 else None, float(fps), look, trust, leap, fastest
         self.views, self.person = len(cameras) if cameras is not None else views, person
         self.looked, self.track, self.boxes, self.misses = -np.inf, None, np.full((self.views, 4), np.nan), 0
-        self.tall, self.looks, self.hits, self.lost, self.last, self.others = None, 0, 0, 0, None, 0
+        self.tall, self.looks, self.hits, self.lost, self.last, self.others, self.known = None, 0, 0, 0, None, 0, False
         if person is not None and self.cameras is None and 'place' in person: raise MpstError("--person X,Y is a place in the world, which needs a calibration of two views or more; without one say --person CAMERA:X,Y.")
 
     @property
@@ -127,7 +129,8 @@ def at(self: Follower,
     images=None, # v uint8 (h, w, 3), its images; None for a view that is out
 ) -> np.ndarray:
     "(v, 4) boxes in image px; NaN where the person is not in view, or has not been found. Raises `MpstError` if nobody is where the person was wished for."
-    if images is not None and (self.track is None and t-self.looked > .1*self.fps or t-self.looked >= self.look*self.fps): self._ask(t, images)
+    waits = self.track is None and not np.isfinite(self.boxes).any()       # nobody was found; once somebody is, what his pose says comes first
+    if images is not None and t-self.looked >= (.1 if waits else self.look)*self.fps: self._ask(t, images)
     if self.track is None: return self.boxes.copy()
     if self.cameras is None: return self.track[1].copy()
     X, ahead = self.track[1], self.expected(t)
@@ -164,18 +167,17 @@ def _ask(self: Follower, t, images):
 @patch
 def _begin(self: Follower, t, found):
     "the boxes (v, 4) of whom to follow from here on, NaN where there is none"
-    wish = self.person if self.last is None and self.person else {}; none = np.full((self.views, 4), np.nan)
+    wish = self.person if not self.known and self.person else {}; none = np.full((self.views, 4), np.nan)
     if self.cameras is None:
         def pick(v, f):
             if 'pixel' in wish and wish['pixel'][0] == v: return f[i, :4] if (i := _covering(f, wish['pixel'][1])) >= 0 else none[v]
             return f[np.argmax(f[:, 4]*(f[:, 3]-f[:, 1])), :4] if len(f) else none[v]
         boxes = np.stack([pick(v, f) for v, f in enumerate(found)])
         if wish and not np.isfinite(boxes[wish['pixel'][0]]).all(): return self._wait(t, found)
-        if np.isfinite(boxes).any(): self.last = t, None
         return boxes
-    if self.last is not None: wish = dict(place=self.last[1], reach=1000+2000*(t-self.last[0])/self.fps)      # lost: the one nearest to where he was
+    if self.known: wish = dict(place=self.last[1], reach=1000+2000*(t-self.last[0])/self.fps)      # lost: the one nearest to where he was
     who = associate(self.cameras, found, **wish)
-    if who is None: return self._wait(t, found) if wish and self.last is None else none
+    if who is None: return self._wait(t, found) if wish and not self.known else none
     self.last, self.tall = (t, who[0]), who[2]
     return np.stack([f[i, :4] if i >= 0 else none[0] for f, i in zip(found, who[1])])
 
@@ -186,6 +188,12 @@ def _wait(self: Follower, t, found):
     there = [f"view {v+1}: {', '.join('{:.0f},{:.0f}'.format(*((b[:2]+b[2:4])/2)) for b in f)}" for v, f in enumerate(found) if len(f)]
     places = [] if self.cameras is None else sorted({tuple(int(v) for v in np.round(p[1][:2], -2)) for p in _proposals(self.cameras, found)})
     raise MpstError(f"--person: in the first two seconds nobody is there. People are at {'; '.join(there) or 'no place that the finder knows'} (px){', in the world at about '+' or '.join(f'{x},{y}' for x, y in places[:6])+' mm' if places else ''}.")
+
+@patch
+def _miss(self: Follower):
+    "what was found makes no sense: once or twice, what is expected holds; then he is lost"
+    self.misses += 1
+    if self.misses > 2 and self.track is not None: self._lose()
 
 @patch
 def _lose(self: Follower): self.track, self.misses, self.lost = None, 0, self.lost+1; self.boxes[:] = np.nan
@@ -200,16 +208,15 @@ def learn(self: Follower,
     "Take over what the detector found in frame `t`, if it makes sense."
     if self.cameras is None:
         boxes = box_of(xy)
-        if np.isfinite(boxes).any(): self.track = t, np.where(np.isfinite(boxes), boxes, self.boxes if self.track is None else self.track[1])
+        if np.isfinite(boxes).any(): self.track, self.known = (t, np.where(np.isfinite(boxes), boxes, self.boxes if self.track is None else self.track[1])), True
         return
     size = np.nanmedian((box_of(xy)[:, 2:]-box_of(xy)[:, :2]).max(1)) if np.isfinite(xy).any() else np.nan
     X, residual, n = triangulate(self.cameras, xy, None if spread is None else view_weights(spread)); good = (n > 1) & (residual < 2*self.trust*size)
-    if good.sum() < len(X)/2 or not np.median(residual[good]) < self.trust*size:
-        self.misses += 1
-        if self.misses > 2 and self.track is not None: self._lose()
-        return
-    X = np.where(good[:, None], X, np.nan); v = np.zeros(3); self.misses = 0
+    if good.sum() < len(X)/2 or not np.median(residual[good]) < self.trust*size: return self._miss()
+    X = np.where(good[:, None], X, np.nan); v = np.zeros(3)
+    if self.track is not None and np.nanmedian(np.linalg.norm(X-self.expected(t), axis=-1)) > self.leap+self.fastest*abs(t-self.track[0])/self.fps: return self._miss()     # nobody moves so: it is somebody else, or two at once
+    self.misses = 0
     if self.track is not None and t > self.track[0]:
         step = np.nanmedian(X-self.track[1], 0); new = step/(t-self.track[0])*self.fps
         v = .5*self.track[2]+.5*np.clip(np.nan_to_num(new), -4000, 4000)
-    self.track = t, X, v; self.last = t, np.nanmedian(X, 0)
+    self.track, self.known = (t, X, v), True; self.last = t, np.nanmedian(X, 0)
