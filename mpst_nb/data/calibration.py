@@ -68,15 +68,13 @@ def _lens(D, fisheye, path, camera):
     return dict(k=D[[0, 1, 4]], p=D[2:4], distortion='opencv' if D.any() else 'none')
 
 # %% ../../nbs/25_data.calibration.ipynb #a2c2007b
-def _size(entries, c, path, camera, notes):
-    "(w, h) px, and whether the file says so; if not it is guessed from the principal point, with a note. Raises `MpstError`."
+def _size(entries, c, path, camera):
+    "(w, h) px, and whether the file says so; if not it is guessed from the principal point. Raises `MpstError`."
     e = dict(entries)
     for w, h in (('image_width', 'image_height'), ('width', 'height')):
         if w in e and h in e: e.setdefault('size', [e[w], e[h]])
     size = _numbers(e, 'size', path, camera, (2,), optional=True); known = size is not None
-    if not known:
-        size = np.round(2*np.asarray(c))
-        notes.append(f"{Path(path).name} does not say how large camera {camera}'s image is; it was taken to be {size[0]:.0f} x {size[1]:.0f} px, twice its principal point, until a video says more.")
+    if not known: size = np.round(2*np.asarray(c))
     if (size < 1).any() or (size != size.round()).any(): raise _wrong(path, camera, f"the image size {size.tolist()} is no pair of whole numbers above zero", "give width and height in px")
     return tuple(int(s) for s in size), known
 
@@ -102,7 +100,7 @@ def _from_entries(entries, camera, path, notes, h36m=False):
     lens = _lens(np.zeros(0) if D is None else D, D is not None and _is_fisheye(entries), path, camera)
     if h36m: lens['distortion'] = 'h36m'
     c = K[:2, 2]
-    size, known = _size(entries, c, path, camera, notes)
+    size, known = _size(entries, c, path, camera)
     return _checked(path, camera, R=R, T=-R.T@t, f=K[[0, 1], [0, 1]], c=c, size=size, size_known=known, **lens)
 
 # %% ../../nbs/25_data.calibration.ipynb #70810890
@@ -244,7 +242,7 @@ def _w0_camera(name, pose, lens, path, notes):
     if not np.isfinite([*pose, *lens]).all(): raise _wrong(path, name, "its numbers in w0 hold NaN", "take metadata.xml from the release again")
     if np.abs(pose[:3]).max() > 2*np.pi: raise _wrong(path, name, f"its angles {pose[:3].round(3).tolist()} seem to be in degrees", "give them in radians, or take metadata.xml from the release again")
     R = np.linalg.multi_dot([cv2.Rodrigues(a*axis)[0] for a, axis in zip(pose[:3], np.eye(3))])
-    size, known = (_H36M[name], True) if name in _H36M else _size({}, lens[2:4], path, name, notes)
+    size, known = (_H36M[name], True) if name in _H36M else _size({}, lens[2:4], path, name)
     return _checked(path, name, R=R, T=pose[3:], f=lens[:2], c=lens[2:4], k=lens[4:7], p=lens[7:], size=size, size_known=known, distortion='h36m')
 
 # %% ../../nbs/25_data.calibration.ipynb #51840c37
@@ -398,6 +396,8 @@ def read_cameras(
     scale = UNITS[_unit(cameras, units[0], unit, path, notes)]
     cameras = [replace(c, T=c.T*scale) for c in cameras]
     for c in cameras: _sane(c, path)
+    if (unsaid := [c for c in cameras if not c.size_known]):
+        notes.append(f"{Path(path).name} does not say how large the image of {', '.join(c.name for c in unsaid)} is; it was taken to be twice the principal point ({', '.join('{} x {}'.format(*c.size) for c in unsaid)} px), until a video says more.")
     _check_cameras(cameras, path)
     return cameras, notes
 

@@ -252,7 +252,7 @@ def fit_camera(
     "The camera for the video's own pixels, and a sentence that says what was done, '' if nothing. Raises `MpstError` if the sizes do not go together."
     (W, H), (w, h) = camera.size, video.size
     if not camera.size_known and max(abs(w-W)/W, abs(h-H)/H) < .25:
-        return replace(camera, size=(w, h), size_known=True), f"{video.path.name} says how large the image of camera {camera.name} is: {w} x {h} px."
+        return replace(camera, size=(w, h), size_known=True), ''
     if (W, H) == (w, h): return camera, ''
     s = min(w/W, h/H)
     off = (np.array([w, h])-s*np.array([W, H]))/2
