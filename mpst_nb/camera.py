@@ -113,7 +113,7 @@ def to_camera(self: Camera,
     X,   # (..., 3) world mm
 ) -> np.ndarray:
     "World to camera coordinates, (..., 3) mm."
-    return (np.asarray(X, np.float64)-self.T)@self.R.T
+    with np.errstate(invalid='ignore'): return (np.asarray(X, np.float64)-self.T)@self.R.T     # NaN stays NaN, without a word
 
 @patch
 def to_world(self: Camera,
