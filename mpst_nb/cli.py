@@ -201,7 +201,7 @@ def parser() -> argparse.ArgumentParser:
     c.add_argument('--data', action='append', default=[], help="folder of a data set, where it is not the profile's own; may be given several times")
     command('keep', _keep, 'copy the finished runs of a profile to data/results, small')
     c = command('sample', _sample, 'fetch the real four-camera recording (51 MB)', prof=False)
-    c.add_argument('which', nargs='?', default='one', help="one (default): of one person; several: of two; openpose: another detector's joints of the first (24 MB)")
+    c.add_argument('which', nargs='?', default='one', help="one (default): of one person; several: of two; openpose: another detector's joints of the first (16 MB)")
     _doctor_arguments(command('doctor', _doctor, 'say what is there, what is wrong and what to do; exit code 0, 1 for warnings, 2 for errors', prof=False))
     _predict_arguments(command('predict', _predict, '2D and 3D joints from videos of calibrated cameras', prof=False))
     _export_arguments(command('export', _export, 'write a prediction as TRC, C3D, COCO keypoints, npz or JSON', prof=False))

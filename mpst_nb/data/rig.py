@@ -662,7 +662,7 @@ class Sample:
 SAMPLES = {
     'one': Sample('pose2sim==0.10.49', 'sample', 'four videos of one person and their Qualisys calibration', r'Pose2Sim/Demo_SinglePerson/(?:videos|calibration)/', r'cam0\d\.mp4|Calib\.qca\.txt', 5),
     'several': Sample('pose2sim==0.10.49', 'sample-several', 'four videos of two people who cover each other, and their Qualisys calibration', r'Pose2Sim/Demo_MultiPerson/(?:videos|calibration)/', r'cam0\d\.mp4|Calib\.qca\.txt', 5),
-    'openpose': Sample('pose2sim==0.6.0', 'sample-openpose', 'what OpenPose (BODY_25B) found in the 100 frames of the recording of one person', r'Pose2Sim/Demo/.*_BalancingTrial/pose/', r'cam0\d_json/cam0\d\.\d+\.json', 400)}
+    'openpose': Sample('pose2sim==0.4.0', 'sample-openpose', 'what OpenPose (BODY_25B) found in the 100 frames of the recording of one person, and what Pose2Sim made of it in 3D', r'Pose2Sim/Demo/(?:pose|opensim)/', r'cam\d_json/cam0\d\.\d+\.json|Balancing_for_IK\.trc', 401)}
 
 def fetch_sample(
     path=None,  # folder to make; None: one of the sample's name in the project, beside its `sample` folder (which `MPST_SAMPLE` moves)
