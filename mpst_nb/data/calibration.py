@@ -169,7 +169,7 @@ _HALVES = (('intri', 'extri'), ('intrinsics', 'extrinsics'))   # names of two fi
 def _other_half(path):
     "The file beside `path` that has by its name the lenses of these places, or the places of these lenses; None where there is none."
     path = Path(path); to = {a: b for pair in _HALVES for a, b in (pair, pair[::-1])}.get(path.stem.lower())
-    return next((p for p in sorted(path.parent.glob(f'*{path.suffix}')) if to and p.stem.lower() == to), None)
+    return to and next((p for p in sorted(path.parent.glob(f'*{path.suffix}')) if p.stem.lower() == to), None)
 
 def _by_camera(found, path, notes):
     "Entries that have their camera in their names, as {camera: entries}: EasyMocap's, and OpenCV's of two cameras. Any others as they are. Raises `MpstError` where only lenses or only places are there."
