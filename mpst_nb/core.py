@@ -408,8 +408,11 @@ _PACKAGES = ('mpst_nb', 'torch', 'timm', 'numpy', 'pandas', 'accelerate', 'anny'
 
 def versions() -> dict:
     "The versions that a number may depend on."
-    have = {d.metadata['Name'].lower().replace('_', '-'): d.version for d in metadata.distributions() if d.metadata['Name']}
-    return dict(python=platform.python_version(), **{p: have[p.lower().replace('_', '-')] for p in _PACKAGES if p.lower().replace('_', '-') in have})
+    have = {}
+    for p in _PACKAGES:
+        try: have[p] = metadata.version(p)
+        except metadata.PackageNotFoundError: pass
+    return dict(python=platform.python_version(), **have)
 
 # %% ../nbs/00_core.ipynb #bcfd4f52
 def make_folder(
