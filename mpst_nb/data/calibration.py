@@ -164,6 +164,7 @@ def _storage(text, path):
     if not isinstance(found, dict): raise MpstError(f"calibration {path} is no OpenCV storage that OpenCV can read. Is it whole? Write it again with cv2.FileStorage.")
     return found
 
+# %% ../../nbs/25_data.calibration.ipynb #c5c0adee
 _HALVES = (('intri', 'extri'), ('intrinsics', 'extrinsics'))   # names of two files, of the lenses and of the places of the same cameras
 
 def _other_half(path):
