@@ -910,7 +910,7 @@ def recognise(
     if not p.exists(): return 'missing', [], []
     if p.is_file():
         if p.suffix.lower() in _VIDEO: return 'recording', [p], []
-        if p.suffix.lower() in ('.npy', '.npz', '.pkl', '.h5'): return 'Human3.6M', [], []
+        if p.suffix.lower() in ('.npy', '.npz', '.pkl', '.h5') or p.name.startswith('h36m_coco') and p.suffix == '.json': return 'Human3.6M', [], []
         return ('recording', [], [p]) if _is_calibration(p) or p.suffix.lower() == '.txt' else ('unknown', [], [])
     if (p/'manifest.json').is_file() or (p/'recipe.json').is_file(): return 'prepared data set', [], []
     if (p/'predictions.json').is_file(): return 'predictions', [], []
