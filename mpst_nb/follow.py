@@ -85,7 +85,7 @@ def read_person(
 # %% ../nbs/48_follow.ipynb #48f0110a
 class Follower:
     "The person's boxes while a video is read: `at` says where to crop a frame, `learn` is told what was found there. Raises `MpstError` for a wish that cannot be: see `read_person`."
-    remembers = 'looked', 'track', 'boxes', 'misses', 'tall', 'looks', 'hits', 'lost', 'last', 'others', 'known'     # what one must be given to go on where another was cut off
+    remembers = 'looked', 'track', 'boxes', 'misses', 'tall', 'looks', 'hits', 'lost', 'last', 'others'     # what one must be given to go on where another was cut off
 
     def __init__(self,
         finder,         # `Finder`, or what has `find_in(t, images)`: `TorchvisionFinder`, `PeopleFinder`
@@ -101,7 +101,7 @@ class Follower:
         self.finder, self.cameras, self.fps, self.look, self.trust, self.leap, self.fastest = finder, cameras if cameras is not None and len(cameras) > 1 else None, float(fps), look, trust, leap, fastest
         self.views, self.person = len(cameras) if cameras is not None else views, person
         self.looked, self.track, self.boxes, self.misses = -np.inf, None, np.full((self.views, 4), np.nan), 0
-        self.tall, self.looks, self.hits, self.lost, self.last, self.others, self.known = None, 0, 0, 0, None, 0, False
+        self.tall, self.looks, self.hits, self.lost, self.last, self.others = None, 0, 0, 0, None, 0
         if person is not None and self.cameras is None and 'place' in person: raise MpstError("--person X,Y is a place in the world, which needs a calibration of two views or more; without one say --person CAMERA:X,Y.")
 
     @property
@@ -167,7 +167,7 @@ def _ask(self: Follower, t, images):
 @patch
 def _begin(self: Follower, t, found):
     "the boxes (v, 4) of whom to follow from here on, NaN where there is none"
-    wish = self.person if not self.known and self.person else {}; none = np.full((self.views, 4), np.nan)
+    wish = self.person if self.last is None and self.person else {}; none = np.full((self.views, 4), np.nan)     # until somebody was learned
     if self.cameras is None:
         def pick(v, f):
             if 'pixel' in wish and wish['pixel'][0] == v: return f[i, :4] if (i := _covering(f, wish['pixel'][1])) >= 0 else none[v]
@@ -175,10 +175,10 @@ def _begin(self: Follower, t, found):
         boxes = np.stack([pick(v, f) for v, f in enumerate(found)])
         if wish and not np.isfinite(boxes[wish['pixel'][0]]).all(): return self._wait(t, found)
         return boxes
-    if self.known: wish = dict(place=self.last[1], reach=1000+2000*(t-self.last[0])/self.fps)      # lost: the one nearest to where he was
+    if self.last is not None: wish = dict(place=self.last[1], reach=1000+2000*(t-self.last[0])/self.fps)      # lost: the one nearest to where he was
     who = associate(self.cameras, found, **wish)
-    if who is None: return self._wait(t, found) if wish and not self.known else none
-    self.last, self.tall = (t, who[0]), who[2]
+    if who is None: return self._wait(t, found) if wish and self.last is None else none
+    self.tall = who[2]
     return np.stack([f[i, :4] if i >= 0 else none[0] for f, i in zip(found, who[1])])
 
 @patch
@@ -208,7 +208,7 @@ def learn(self: Follower,
     "Take over what the detector found in frame `t`, if it makes sense."
     if self.cameras is None:
         boxes = box_of(xy)
-        if np.isfinite(boxes).any(): self.track, self.known = (t, np.where(np.isfinite(boxes), boxes, self.boxes if self.track is None else self.track[1])), True
+        if np.isfinite(boxes).any(): self.track, self.last = (t, np.where(np.isfinite(boxes), boxes, self.boxes if self.track is None else self.track[1])), (t, None)
         return
     size = np.nanmedian((box_of(xy)[:, 2:]-box_of(xy)[:, :2]).max(1)) if np.isfinite(xy).any() else np.nan
     X, residual, n = triangulate(self.cameras, xy, None if spread is None else view_weights(spread)); good = (n > 1) & (residual < 2*self.trust*size)
@@ -219,4 +219,4 @@ def learn(self: Follower,
     if self.track is not None and t > self.track[0]:
         step = np.nanmedian(X-self.track[1], 0); new = step/(t-self.track[0])*self.fps
         v = .5*self.track[2]+.5*np.clip(np.nan_to_num(new), -4000, 4000)
-    self.track, self.known = (t, X, v), True; self.last = t, np.nanmedian(X, 0)
+    self.track, self.last = (t, X, v), (t, np.nanmedian(X, 0))

@@ -652,7 +652,6 @@ def find_boxes(
 class Sample:
     "Files that a release of the Python package Pose2Sim (BSD-3-Clause) carries."
     release: str # what pip is asked for
-    folder: str  # where they go
     what: str    # in words
     inside: str  # a pattern of where they lie in the package,
     files: str   # one of their names there, which they keep
@@ -660,16 +659,17 @@ class Sample:
 
 #: what `fetch_sample` can bring
 SAMPLES = {
-    'one': Sample('pose2sim==0.10.49', 'sample', 'four videos of one person and their Qualisys calibration', r'Pose2Sim/Demo_SinglePerson/(?:videos|calibration)/', r'cam0\d\.mp4|Calib\.qca\.txt', 5),
-    'several': Sample('pose2sim==0.10.49', 'sample-several', 'four videos of two people who cover each other, and their Qualisys calibration', r'Pose2Sim/Demo_MultiPerson/(?:videos|calibration)/', r'cam0\d\.mp4|Calib\.qca\.txt', 5),
-    'openpose': Sample('pose2sim==0.4.0', 'sample-openpose', 'what OpenPose (BODY_25B) found in the 100 frames of the recording of one person, and what Pose2Sim made of it in 3D', r'Pose2Sim/Demo/(?:pose|opensim)/', r'cam\d_json/cam0\d\.\d+\.json|Balancing_for_IK\.trc', 401)}
+    'one': Sample('pose2sim==0.10.49', 'four videos of one person and their Qualisys calibration', r'Pose2Sim/Demo_SinglePerson/(?:videos|calibration)/', r'cam0\d\.mp4|Calib\.qca\.txt', 5),
+    'several': Sample('pose2sim==0.10.49', 'four videos of two people who cover each other, and their Qualisys calibration', r'Pose2Sim/Demo_MultiPerson/(?:videos|calibration)/', r'cam0\d\.mp4|Calib\.qca\.txt', 5),
+    'openpose': Sample('pose2sim==0.4.0', 'what OpenPose (BODY_25B) found in the 100 frames of the recording of one person, and what Pose2Sim made of it in 3D', r'Pose2Sim/Demo/(?:pose|opensim)/', r'cam\d_json/cam0\d\.\d+\.json|Balancing_for_IK\.trc', 401)}
 
 def fetch_sample(
     path=None,  # folder to make; None: one of the sample's name in the project, beside its `sample` folder (which `MPST_SAMPLE` moves)
     which='one', # of `SAMPLES`
 ) -> Path:
     "Bring a real four-camera recording, or what belongs to it, once. Raises `MpstError` if pip cannot, or if the folder holds something else."
-    s = choose(which, SAMPLES, 'sample'); path = Path(path) if path is not None else folder('sample').with_name(s.folder) if which != 'one' else folder('sample')
+    s = choose(which, SAMPLES, 'sample'); home = folder('sample')
+    path = Path(path) if path is not None else home if which == 'one' else home.with_name(f'{home.name}-{which}')
     found = {f.relative_to(path).as_posix() for f in path.rglob('*') if f.is_file()} if path.is_dir() else set()
     ours = {f for f in found if re.fullmatch(s.files, f)}
     if len(ours) == s.count and 'LICENSE' in found: return path
