@@ -8,7 +8,7 @@ __all__ = ['PAPER_TABLES', 'ACTIONS_SHORT', 'PARAMETER_DEFAULTS', 'METHODS', 'SO
            'paper_table', 'suspect_cells', 'command', 'kept_folder', 'Runs', 'fake_runs', 'keep_records', 'Effect',
            'bootstrap', 'seed_interval', 'measure_effect', 'rule_markdown', 'Verdict', 'verdict', 'verdict_cost',
            'verdict_saving', 'Cell', 'Table', 'measured', 'cite', 'printed', 'mark_best', 'table1', 'table3', 'table2',
-           'table_ablations', 'table_cost', 'table_views', 'Claim', 'pairs_of', 'paired_errors', 'compare',
+           'table_cost', 'table_views', 'Claim', 'pairs_of', 'paired_errors', 'compare', 'table_ablations',
            'decide_claims', 'claims_metrics', 'claims_table', 'claims_markdown', 'print_claims', 'save_figure', 'sheet',
            'draw_arrow', 'draw_box', 'figure_actions', 'figure_lifting', 'figure_frames', 'figure_curves',
            'figure_claims', 'figure_relations', 'figure_keep', 'figure_views', 'figure_frames_at_test', 'figure_joints',
@@ -247,6 +247,7 @@ def _fake_plan(gain, frames, beyond):
     if not beyond: return plan
     plan += [(dict(method='mpst', **e), less(s)) for e, s in ((dict(e_time=False), .9), (dict(e_3d=False), .92), (dict(e_3d='camera'), 1.2))]
     plan += [(dict(method='mpst', relations='3d', **e), less(s)) for e, s in ((dict(e_3d=False), .4), (dict(e_3d='camera'), .7))]
+    plan += [(dict(method='mpst', views=v), less(1.1-.1*v)) for v in (1, 2, 3)]
     plan += [(dict(method='baseline', keep=k), 80+20*(.7-k)**2) for k in (.9, .5, .3)]
     return plan+[(dict(method='baseline', images=n), 80*(24_000/n)**.4) for n in (3_000, 6_000, 12_000)]
 
@@ -533,7 +534,7 @@ class Table:
     notes: list = field(default_factory=list)  # sentences below the table
     cites: dict = field(default_factory=dict)  # name of a run -> what it was
 
-    def __str__(self): return f"{self.title}\n{self.frame().droplevel(0, axis=1).to_string(index=False)}"
+    def __repr__(self): return f"{self.title}\n{self.frame().droplevel(0, axis=1).to_string(index=False)}"
     def _repr_html_(self): return _templates().get_template('table.html').render(t=self, css=_css('table'))
 
 # %% ../nbs/52_report.ipynb #1a75ab05
@@ -744,19 +745,6 @@ def _millions(runs, records):
     cell = measured(runs, records, 'flops_per_image')
     return cell if cell.value is None else replace(cell, text=f'{cell.value/1e6:,.1f}')
 
-# %% ../nbs/52_report.ipynb #24f8336b
-def table_ablations(
-    runs: Runs, # of one profile
-) -> Table:
-    "Each variant that was run: relations, their order and embeddings, and patch cropping."
-    kept = [('baseline, every patch kept' if k == 1 else f'baseline, {k:.0%} of the patches kept', 'baseline', dict(keep=k)) for k in list(_keeps(runs))[1:]]
-    found = [(label, r) for label, m, over in (*_VARIANTS, *kept) if (r := runs.detector(m, **over))]
-    rows = [[Cell(label, 'name'), *(measured(runs, r, m) for m in _DETAIL), _millions(runs, r), _names(r, runs)] for label, r in found]
-    heads = ['Variant', 'AP', 'PCK', 'MSE', 'MSE, joints in sight', 'MSE, hidden joints', 'MFLOPs an image', 'runs']
-    if all(r[6].value is None for r in rows): heads, rows = heads[:6]+heads[7:], [r[:6]+r[7:] for r in rows]   # nobody measured it
-    return _cites(runs, Table('ablations', 'Beyond the paper: what carries the gain', heads, rows,
-        caption='Only variants that were run. MSE in px² of a 224 crop, for all joints, for those in sight and for those that something hides.'))
-
 # %% ../nbs/52_report.ipynb #ea137ee6
 _NETWORKS = {'baseline': 'Baseline', **{f'mpst_{f}': f'Ours, {f} frames' for f in (8, 32, 128)}, 'uncropped': 'Baseline, no cropping', 'timm': "timm's Swin-T", 'vit_s': 'ViT-S', 'vit_b': 'ViT-B',
              'hrnet_32': 'HRNet-32', 'hrnet_48': 'HRNet-48'}
@@ -779,15 +767,16 @@ def table_cost(
 def table_views(
     runs: Runs, # of one profile
 ) -> Table:
-    "What a network trained on four views does with fewer: the joints of the first camera, when it is given one, two, three or four."
-    rows = []
-    for frames in map(int, paper_table('table3_frames').index):
-        records, make = runs.detector('mpst', frames=frames), command('train', runs.profile, method='mpst', frames=frames, seed=0)
+    "What a network trained on four views does with fewer, and what networks do that were trained on fewer: the joints of the first camera, when one, two, three or four are given."
+    rows, lengths = [], [(f'Ours, {f} frames', dict(frames=f)) for f in map(int, paper_table('table3_frames').index)]
+    fewer = [(f'Ours, 32 frames, trained on {v} camera{"s"*(v > 1)}', dict(views=v)) for v in (3, 2, 1)]
+    for label, over in (*lengths, *(f for f in fewer if runs.detector('mpst', **f[1]))):
+        records, make = runs.detector('mpst', **over), command('train', runs.profile, method='mpst', **over, seed=0)
         here = [measured(runs, records, 'views', v, m, make=make) for m in ('PCK', 'MSE') for v in (1, 2, 3, 4)]
-        rows.append([Cell(f'Ours, {frames} frames', 'name'), *here, _names(records, runs)])
+        rows.append([Cell(label, 'name'), *here, _names(records, runs)])
     return _cites(runs, Table('views', 'Beyond the paper: a camera fails', ['Network', *'12341234', 'runs'], rows,
         [('', 1), ('PCK with this many cameras at test', 4), ('MSE with this many cameras at test', 4), ('', 1)],
-        'Trained on four views, tested with some of them masked: the joints of the first camera, which is always there.'))
+        'The joints of the first camera, which is always there, with some of the others masked. Trained on four cameras unless the name says otherwise: then clips of so many, drawn anew.'))
 
 # %% ../nbs/52_report.ipynb #c5eeb096
 PERCENT = ('AP', 'AR', 'PCK', 'JDR', 'PCK_seen', 'PCK_hidden')
@@ -851,6 +840,26 @@ def compare(
     if any(v is None for p in values for v in p): return None
     per_seed = [1-float(_as_error(a, metric)/_as_error(b, metric)) for a, b in values]
     return Effect(float(np.mean(per_seed)), *seed_interval(per_seed), seeds=len(per_seed))
+
+# %% ../nbs/52_report.ipynb #24f8336b
+def _interval(e): return '' if not e else f"{e['effect']:+.0%}" if e['low'] == e['high'] else f"{e['effect']:+.0%} [{e['low']:+.0%}, {e['high']:+.0%}]"
+
+def table_ablations(
+    runs: Runs, # of one profile
+) -> Table:
+    "Each variant that was run: relations, their order and embeddings, and patch cropping; each beside the baseline of the same seeds, since not all ran with as many."
+    base = runs.detector('baseline')
+    kept = [('baseline, every patch kept' if k == 1 else f'baseline, {k:.0%} of the patches kept', 'baseline', dict(keep=k)) for k in list(_keeps(runs))[1:]]
+    def less(records):
+        e = compare(records, base, 'MSE') if records != base else None
+        return Cell(_interval(vars(e)) if e else '–', 'measured', e and e.effect, f'{e.seeds} seed{"s"*(e.seeds > 1)}' if e else '', tuple(runs.name(r) for r in records))
+    found = [(label, r) for label, m, over in (*_VARIANTS, *kept) if (r := runs.detector(m, **over))]
+    rows = [[Cell(label, 'name'), *(measured(runs, r, m) for m in _DETAIL), less(r), _millions(runs, r), _names(r, runs)] for label, r in found]
+    heads = ['Variant', 'AP', 'PCK', 'MSE', 'MSE, joints in sight', 'MSE, hidden joints', 'less MSE than the baseline', 'MFLOPs an image', 'runs']
+    if all(r[7].value is None for r in rows): heads, rows = heads[:7]+heads[8:], [r[:7]+r[8:] for r in rows]   # nobody measured it
+    return _cites(runs, Table('ablations', 'Beyond the paper: what carries the gain', heads, rows,
+        caption='Only variants that were run. MSE in px² of a 224 crop, for all joints, for those in sight and for those that something hides. Less MSE: against the baseline of the same seeds, paired by sequence, with its 95 % interval; '
+                'columns before it are means over the seeds that a variant ran with, and not all ran with the same.'))
 
 # %% ../nbs/52_report.ipynb #08afe454
 def _figures(runs, other, ours, metric): return f"{measured(runs, other, metric).text} → {measured(runs, ours, metric).text}"
@@ -1019,7 +1028,6 @@ def claims_metrics(
     counts = {v: sum(c.verdict.word == v and not c.group for c in claims) for v in VERDICTS}
     return dict(measured_on=runs.measured_on(), claims=[row(c) for c in claims], verdicts=counts)
 
-def _interval(e): return '' if not e else f"{e['effect']:+.0%}" if e['low'] == e['high'] else f"{e['effect']:+.0%} [{e['low']:+.0%}, {e['high']:+.0%}]"
 
 # %% ../nbs/52_report.ipynb #e8233174
 def claims_table(
@@ -1282,21 +1290,22 @@ def _finish(fig, axes, x, *ylabels, legend=True):
     fig.tight_layout(); return fig
 
 # %% ../nbs/52_report.ipynb #b421fae1
+def _relative(runs, records): return [r.metrics['MSE']/b.metrics['MSE'] for r, b in pairs_of(records, runs.detector('baseline'))]
+
 def figure_relations(
     runs: Runs, # of one profile
 ):
-    "MSE by relations and their order, with and without E_time and E_3D, and with E_3D from the camera; None without two variants."
-    found = {(i, e): _values(runs.detector('mpst', relations=r, **over), 'MSE') for i, r in enumerate(RELATIONS) if r for e, (over, _) in EMBEDDINGS.items()}
+    "MSE by relations and their order, with and without E_time and E_3D, and with E_3D from the camera, as a share of the baseline's with the same seed; None without such a pair."
+    found = {(i, e): _relative(runs, runs.detector('mpst', relations=r, **over)) for i, r in enumerate(RELATIONS) if r for e, (over, _) in EMBEDDINGS.items()}
     found = {k: v for k, v in found.items() if v}
-    base = _values(runs.detector('baseline'), 'MSE')
-    if len(found)+bool(base) < 2: return None
+    if not found: return None
     fig, ax = _axes(8.4, 3.2)
-    if base: ax.axhline(np.mean(base), color=COLOURS['baseline'], lw=1, ls=':'); _line(ax, {0: base}, COLOURS['baseline'], style='o')
+    ax.axhline(1, color=COLOURS['baseline'], lw=1, ls=':'); _line(ax, {0: [1.]}, COLOURS['baseline'], style='o')
     for n, (e, (_, colour)) in enumerate(EMBEDDINGS.items()):
         _line(ax, {i: v for (i, name), v in found.items() if name == e}, colour, e, 'D' if n == 4 else 'o', .13*(n-2))
     ax.set_xticks(range(len(RELATIONS)), RELATIONS.values())
     ax.grid(visible=False, axis='x'); ax.set_ylim(0, 1.08*ax.get_ylim()[1]); ax.set_xlim(-.5, len(RELATIONS)-.5)
-    fig = _finish(fig, ax, 'relations, in their order', 'MSE (px² of a 224 crop)', legend=False)
+    fig = _finish(fig, ax, 'relations, in their order', "MSE, as a share of the baseline's with the same seed", legend=False)
     ax.legend(frameon=False, fontsize=8, loc='upper left', bbox_to_anchor=(1, 1)); return fig
 
 # %% ../nbs/52_report.ipynb #2d33ce29
@@ -1307,48 +1316,76 @@ def _curve_of(records, key, metric):
         for k in (r.metrics.get(key) or {}): found.setdefault(float(k), []).extend(_values([r], key, k, metric))
     return dict(sorted(found.items()))
 
+def _told(records, metric):
+    "{share of patches: a metric, one a seed, as a share of that with the patches which the network was trained to keep}."
+    found = {}
+    for r in records:
+        one = {k: v[0] for k, v in _curve_of([r], 'keep_at_test', metric).items() if v}; own = one.get(_parameter(r, 'keep'))
+        for k in one if own else (): found.setdefault(k, []).append(one[k]/own)
+    return dict(sorted(found.items()))
+
 def figure_keep(
     runs: Runs, # of one profile
 ):
-    "MSE, and the measured time an image, against the share of patches kept: by one network told otherwise at test, and by networks trained so; None without runs."
+    "MSE and measured time, as a share of those with the patches that the profile keeps, against the share of patches kept: by one network told otherwise at test, and by networks trained so; None without runs."
     plain = runs.detector('baseline')
-    told = _curve_of(plain, 'keep_at_test', 'MSE')
-    trained = {k: _values(rs, 'MSE') for k, rs in sorted(_keeps(runs).items(), key=lambda x: x[0] or 0) if k}
+    told = _told(plain, 'MSE')
+    trained = {k: v for k, rs in sorted(_keeps(runs).items(), key=lambda x: x[0] or 0) if k and (v := _relative(runs, rs))}
     if not told and len(trained) < 2: return None
     fig, axes = _axes(8.4, 2.9, 2)
     _line(axes[0], told, COLOURS['mpst'], 'trained with the profile\'s share, told another at test')
     _line(axes[0], trained, COLOURS['hidden'], 'trained with that share', 's--')
-    _line(axes[1], {k: [1e3*s for s in v] for k, v in _curve_of(plain, 'keep_at_test', 'seconds_per_image').items()}, COLOURS['mpst'])
+    _line(axes[1], _told(plain, 'seconds_per_image'), COLOURS['mpst'])
     for ax in axes: ax.xaxis.set_major_formatter(lambda v, _: f'{v:.0%}')
     axes[1].set_ylim(bottom=0)
     if not told: axes[1].remove(); axes = axes[:1]     # nobody has timed it
-    return _finish(fig, axes, 'patches kept', 'MSE (px² of a 224 crop)', 'milliseconds an image, forward')
+    usual = f"as a share of that with {_parameter(plain[0], 'keep') or 1:.0%} kept"
+    return _finish(fig, axes, 'patches kept', f'MSE, {usual}', f'time of a forward pass, {usual}')
 
 # %% ../nbs/52_report.ipynb #2ba14977
-def _per_length(runs, key, x, wide=False):
-    "MSE and PCK against metrics[key], a line for each clip length that ours was trained with; None without records that have it."
-    lengths = [f for f in map(int, paper_table('table3_frames').index) if _curve_of(runs.detector('mpst', frames=f), key, 'MSE')]
-    if not lengths: return None
-    fig, axes = _axes(8.4, 2.9, 2)
-    for f, colour in zip(lengths, ('#9CC2F7', '#1F6FEB', '#123F87')):
-        for ax, m in zip(axes, ('MSE', 'PCK')): _line(ax, _curve_of(runs.detector('mpst', frames=f), key, m), colour, f'trained with {f} frames')
-    for ax in axes:
-        ticks = sorted({t for line in ax.lines for t in line.get_xdata()})
-        if wide: ax.set_xscale('log', base=2)
-        ax.set_xticks(ticks, [f'{t:g}' for t in ticks]); ax.minorticks_off()
-    return _finish(fig, axes, x, 'MSE (px² of a 224 crop)', 'PCK (per cent)')
+def _same_seeds(found):
+    "Of {what varies: runs} the runs whose seed all of them have, or means over different seeds stand side by side; what has no run is left out."
+    seeds = [{_parameter(r, 'seed') for r in rs} for rs in found.values() if rs]
+    return {x: [r for r in rs if _parameter(r, 'seed') in set.intersection(*seeds)] for x, rs in found.items() if rs}
+
+def _lengths(runs, key):
+    "Ours by the clips it was trained with, where the records have metrics[key]."
+    found = {f'trained with {f} frames': runs.detector('mpst', frames=f) for f in map(int, paper_table('table3_frames').index)}
+    return {k: rs for k, rs in found.items() if _curve_of(rs, key, 'MSE')}
+
+_SHADES = ('#9CC2F7', '#1F6FEB', '#123F87', '#D5862B')
+
+def _tick(ax, wide=False):
+    "A tick at every measured point."
+    ticks = sorted({t for line in ax.lines for t in line.get_xdata()})
+    if wide: ax.set_xscale('log', base=2)
+    ax.set_xticks(ticks, [f'{t:g}' for t in ticks]); ax.minorticks_off()
 
 def figure_views(
     runs: Runs, # of one profile
 ):
-    "MSE and PCK of the first camera's joints when one to four cameras are given at test; None without runs."
-    return _per_length(runs, 'views', 'cameras at test')
+    "MSE of the first camera's joints when one to four cameras are given at test, by the clips that a network was trained with, and beside it by the cameras it was trained with, if there are such runs (of the seeds that all have); None without runs."
+    lengths = _lengths(runs, 'views')
+    cameras = _same_seeds({f'trained on {v} camera{"s"*(v > 1)}': runs.detector('mpst', views=v) for v in (1, 2, 3, 4)})
+    if not lengths: return None
+    panels = [lengths, cameras] if len(cameras) > 1 else [lengths]
+    fig, axes = _axes(8.4, 3.2, len(panels), sharey=True)
+    for ax, found in zip(np.atleast_1d(axes), panels):
+        for (label, rs), colour in zip(found.items(), _SHADES): _line(ax, _curve_of(rs, 'views', 'MSE'), colour, label)
+        _tick(ax); ax.legend(frameon=False, fontsize=8)
+    return _finish(fig, axes, 'cameras at test', 'MSE (px² of a 224 crop), four cameras in training', 'the same, clips of 32 frames', legend=False)
 
 def figure_frames_at_test(
     runs: Runs, # of one profile
 ):
     "MSE and PCK of a trained network on shorter and longer clips; None without runs."
-    return _per_length(runs, 'frames_at_test', 'frames of a clip at test', wide=True)
+    lengths = _lengths(runs, 'frames_at_test')
+    if not lengths: return None
+    fig, axes = _axes(8.4, 2.9, 2)
+    for ax, m in zip(axes, ('MSE', 'PCK')):
+        for (label, rs), colour in zip(lengths.items(), _SHADES): _line(ax, _curve_of(rs, 'frames_at_test', m), colour, label)
+        _tick(ax, wide=True)
+    return _finish(fig, axes, 'frames of a clip at test', 'MSE (px² of a 224 crop)', 'PCK (per cent)')
 
 # %% ../nbs/52_report.ipynb #b54dec27
 def figure_joints(
@@ -1367,11 +1404,11 @@ def figure_joints(
 def figure_images(
     runs: Runs, # of one profile
 ):
-    "MSE and PCK of the baseline against the images it was trained on; None without two numbers of images."
+    "MSE and PCK of the baseline against the images it was trained on, of the seeds that were trained on each number of them; None without two numbers of images."
     trained = [r for r in runs.all if r.record['notebook'] == 'train' and r.params.get('method') == 'baseline']
     found = {n: runs.detector('baseline', images=n) for n in {r.params.get('images'): 0 for r in trained}}
     seen = lambda n, rs: n or max((c.get('images') or 0 for r in rs for c in r.record.get('curve') or []), default=0)
-    found = dict(sorted((seen(n, rs), rs) for n, rs in found.items() if rs and seen(n, rs)))
+    found = dict(sorted((seen(n, rs), rs) for n, rs in _same_seeds(found).items() if seen(n, rs)))
     if len(found) < 2: return None
     fig, axes = _axes(8.4, 2.9, 2)
     for ax, m in zip(axes, ('MSE', 'PCK')):
@@ -1382,12 +1419,12 @@ def figure_images(
 # %% ../nbs/52_report.ipynb #a4bc6740
 #: the charts of the ablations: name, what draws it, a text for those who cannot see it, its caption
 ABLATIONS = (
-    ('relations', figure_relations, 'MSE by relations and embeddings, a dot a seed',
-     'Which relation, in which order, with which embeddings. Dotted: the baseline, which relates nothing.'),
-    ('keep', figure_keep, 'MSE and milliseconds against the share of patches kept',
-     'Patch cropping in the baseline: error and measured forward time against the share of patches that is kept.'),
-    ('views', figure_views, 'MSE and PCK against the number of cameras at test',
-     'Networks trained on four views, given fewer: the joints of the first camera.'),
+    ('relations', figure_relations, "MSE by relations and embeddings, as a share of the baseline's, a dot a seed",
+     'Which relation, in which order, with which embeddings: MSE as a share of that of the baseline with the same seed, which relates nothing (dotted).'),
+    ('keep', figure_keep, 'MSE and forward time against the share of patches kept',
+     'Patch cropping in the baseline: error and measured forward time against the share of patches that is kept, each as a share of that with the profile\'s own.'),
+    ('views', figure_views, 'MSE against the number of cameras at test, by clip length and by cameras in training',
+     'Networks given fewer cameras: the joints of the first. Left trained on four, right on one to four.'),
     ('frames_at_test', figure_frames_at_test, 'MSE and PCK against the frames of a clip at test',
      'One network, trained with clips of one length, on shorter and longer clips.'),
     ('joints', figure_joints, 'Dot plots of MSE by joint for joints in sight and hidden joints, baseline and ours',

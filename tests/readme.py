@@ -1,5 +1,5 @@
 """Makes README.md from nbs/index.ipynb: its texts, and what its cells show. `python tests/readme.py` writes it; a test compares.
-`python tests/readme.py --renew` first notes how long the quick run in runs/ took, and runs the notebook on the records of data/results/."""
+`python tests/readme.py --renew` first runs that notebook and the one that tells the study on the records of data/results/, and notes how long the quick run in runs/ took, if there is one."""
 import json, re, shutil, subprocess, sys
 from pathlib import Path
 
@@ -14,16 +14,18 @@ def readme() -> str:
         for o in c.get("outputs", []):
             data = o.get("data", {})
             if "text/markdown" in data: parts.append("".join(data["text/markdown"]))
-    text = re.sub(r"\]\((?=images/|paper\)|[\w.]+\.ipynb\))", "](nbs/", "\n\n".join(parts))
+    text = re.sub(r"\]\((?=images/|paper\)|(?:paper/)?[\w.]+\.ipynb\))", "](nbs/", "\n\n".join(parts))
     return "<!-- made from nbs/index.ipynb by tests/readme.py: edit there -->\n\n" + re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
 
 
 def renew():
-    "How long the quick run took, from runs/ to data/results/quick/; then the index notebook, run on the records of data/results/ and cleaned."
-    shutil.copy(ROOT / "runs/quick/log/reproduce.json", ROOT / "data/results/quick/reproduce.json")
+    "How long the quick run took, from runs/ to data/results/quick/; then the notebooks whose outputs are kept, run on the records of data/results/ and cleaned."
+    took = ROOT / "runs/quick/log/reproduce.json"
+    if took.exists(): shutil.copy(took, ROOT / "data/results/quick/reproduce.json")
     bin = Path(sys.executable).parent
-    subprocess.run([bin / "jupyter", "nbconvert", "--to", "notebook", "--execute", "--inplace", "nbs/index.ipynb"], cwd=ROOT, check=True)
-    subprocess.run([bin / "nbdev_clean", "--fname", "nbs/index.ipynb"], cwd=ROOT, check=True)
+    for notebook in ("nbs/index.ipynb", "nbs/paper/study.ipynb"):
+        subprocess.run([bin / "jupyter", "nbconvert", "--to", "notebook", "--execute", "--inplace", notebook], cwd=ROOT, check=True)
+        subprocess.run([bin / "nbdev_clean", "--fname", notebook], cwd=ROOT, check=True)
 
 
 if __name__ == "__main__":

@@ -34,6 +34,13 @@ def test_readme_quotes_the_records_that_are_kept():
     assert f"PCK@0.05 on the test subjects is {sum(base) / len(base):.1f}" in text and f"{took['seconds'] / 60:.0f} minutes" in text
 
 
+def test_study_shows_the_claims_that_are_kept():
+    from mpst_nb.core import read_json
+    from mpst_nb.report import claims_markdown
+    shown = ["".join(o["data"].get("text/markdown", "")) for c in cells(ROOT / "nbs/paper/study.ipynb") for o in c.get("outputs", []) if "data" in o]
+    assert claims_markdown(read_json(ROOT / "data/results/demo/claims/default/result.json")["metrics"]) in shown, "run: python tests/readme.py --renew"
+
+
 def test_robust_notebook_shows_the_records_that_are_kept():
     held = {n: json.loads((ROOT / f"data/results/robust/{n}.json").read_text()) for n in ("kill", "faults", "fuzz")}
     shown = "".join(json.dumps(c["outputs"]) for c in cells(ROOT / "nbs/70_robust.ipynb") if c["cell_type"] == "code")
