@@ -640,8 +640,9 @@ def _cites(runs, table):
     used = [r for r in runs.all if runs.name(r) in names]
     table.cites = {runs.name(r): cite(r) for r in used}
     used = [r for r in used if r.record['notebook'] in ('train', 'lift')]
-    hashes = {(r.record.get('data') or {}).get('hash') for r in used}
-    if len(hashes) > 1:
+    hashes, recipes = ({(r.record.get('data') or {}).get(k) for r in used} for k in ('hash', 'recipe'))
+    if len(hashes) > 1 and len(recipes) == 1 and None not in recipes: say(f'The data were rendered {len(hashes)} times by one recipe, on processors that round differently.')
+    elif len(hashes) > 1:
         say(f"Attention: these runs were measured on {len(hashes)} different preparations of the data; compare with care, or run the older ones again.")
     if any(r.record.get('frozen_spatial_module') for r in used):
         say('The relations were trained on a frozen spatial module, the one that the baseline of the same seed had trained; the paper trains all of it.')
@@ -764,14 +765,23 @@ def table_cost(
         'Ratios were measured in one process, all networks taking turns.'))
 
 # %% ../nbs/52_report.ipynb #a8b07bc7
+def _same_seeds(found):
+    "Of {what varies: runs} the runs whose seed all of them have, or means over different seeds stand side by side; what has no run is left out."
+    seeds = [{_parameter(r, 'seed') for r in rs} for rs in found.values() if rs]
+    return {x: [r for r in rs if _parameter(r, 'seed') in set.intersection(*seeds)] for x, rs in found.items() if rs}
+
 def table_views(
     runs: Runs, # of one profile
 ) -> Table:
-    "What a network trained on four views does with fewer, and what networks do that were trained on fewer: the joints of the first camera, when one, two, three or four are given."
-    rows, lengths = [], [(f'Ours, {f} frames', dict(frames=f)) for f in map(int, paper_table('table3_frames').index)]
-    fewer = [(f'Ours, 32 frames, trained on {v} camera{"s"*(v > 1)}', dict(views=v)) for v in (3, 2, 1)]
-    for label, over in (*lengths, *(f for f in fewer if runs.detector('mpst', **f[1]))):
-        records, make = runs.detector('mpst', **over), command('train', runs.profile, method='mpst', **over, seed=0)
+    "What a network trained on four views does with fewer, and what networks do that were trained on fewer, or relate nothing: the joints of the first camera, when one, two, three or four are given."
+    lengths = {f'Ours, {f} frames': dict(frames=f) for f in map(int, paper_table('table3_frames').index)}
+    more = {'no relations, its head trained as long as ours': dict(relations='none'), **{f'Ours, 32 frames, trained on {v} camera{"s"*(v > 1)}': dict(views=v) for v in (3, 2, 1)}}
+    find = lambda over: runs.detector('mpst', **over)
+    found = {k: find(over) for k, over in lengths.items()}
+    if any(map(find, more.values())): found |= _same_seeds({'Ours, 32 frames, of the seeds of those below': find({})} | {k: find(over) for k, over in more.items()})
+    rows = []
+    for label, records in found.items():
+        make = command('train', runs.profile, method='mpst', **lengths.get(label, {}), seed=0)
         here = [measured(runs, records, 'views', v, m, make=make) for m in ('PCK', 'MSE') for v in (1, 2, 3, 4)]
         rows.append([Cell(label, 'name'), *here, _names(records, runs)])
     return _cites(runs, Table('views', 'Beyond the paper: a camera fails', ['Network', *'12341234', 'runs'], rows,
@@ -808,10 +818,11 @@ def pairs_of(
     ours: list,  # RunRecords
     other: list, # RunRecords
 ) -> list:
-    "The pairs with the same seed, measured on the same data."
-    key = lambda r: (_parameter(r, 'seed'), (r.record.get('data') or {}).get('hash'))
-    other = {key(r): r for r in other}
-    return [(r, other[key(r)]) for r in ours if key(r) in other]
+    "The pairs with the same seed, measured on the same data: of one hash, or rendered by one recipe."
+    def same(a, b):
+        x, y = (r.record.get('data') or {} for r in (a, b))
+        return _parameter(a, 'seed') == _parameter(b, 'seed') and (x.get('hash') == y.get('hash') or x.get('recipe') == y.get('recipe') is not None)
+    return [(r, found[-1]) for r in ours if (found := [o for o in other if same(r, o)])]
 
 def paired_errors(
     pairs: list,   # from `pairs_of`
@@ -1240,19 +1251,24 @@ def _learning(run):
     points = [(c.get('images', c.get('step')), _get(c, 'eval', 'MSE')) for c in run.record.get('curve') or []]
     return [(x, y) for x, y in points if x is not None and y is not None]
 
+_SHADES = ('#9CC2F7', '#1F6FEB', '#123F87', '#D5862B', '#C9A66B')
+
 def figure_curves(
     runs: Runs, # of one profile
 ):
-    "Learning curves of every detector training that was watched: the MSE on held-out sequences."
-    fig, ax = _axes(7.6, 3.)
-    ax.grid(axis='y', color=COLOURS['soft'], lw=.8); labelled = set()
-    for r in (r for r in runs.all if r.record['notebook'] == 'train'):
-        label = _LABELS.get(r.params.get('method'), 'rivals')
-        colour = {'ours': COLOURS['mpst'], 'baseline': COLOURS['baseline']}.get(label, '#C9A66B')
-        if not (points := _learning(r)): continue
-        ax.plot(*zip(*points), '.-', lw=1.4, ms=4, color=colour, label=None if label in labelled else label); labelled.add(label)
-    ax.set_yscale('log'); ax.set_xlabel('training images', fontsize=8); ax.set_ylabel('MSE on held-out sequences', fontsize=8)
-    if labelled: ax.legend(frameon=False, fontsize=8)
+    """Learning curves of the detector trainings of Tables I and III that were watched: the MSE on held-out sequences. Left what looks at images one by one, right ours, which in the small profiles counts the tokens
+    of a baseline that has been trained already, from nought."""
+    left = {label: runs.detector(m) for label, m in METHODS.items() if m != 'mpst'}
+    right = {f'ours, {f} frames': runs.detector('mpst', frames=f) for f in map(int, paper_table('table3_frames').index)}
+    frozen = any(r.record.get('frozen_spatial_module') for rs in right.values() for r in rs)
+    fig, axes = _axes(8.4, 3.2, 2, sharey=True)
+    for ax, found, colours in ((axes[0], left, (*_SHADES[-1:], *_SHADES[2:3], '#D1345B', '#7B3FA0', COLOURS['baseline'])), (axes[1], right, _SHADES)):
+        for (label, rs), colour in zip(found.items(), colours):
+            for i, points in enumerate(p for r in rs if (p := _learning(r))): ax.plot(*zip(*points), '.-', lw=1.2, ms=3, color=colour, label=None if i else label.replace(' (32 frames)', ''))
+        if ax.lines: ax.legend(frameon=False, fontsize=8)
+        ax.xaxis.set_major_formatter(lambda v, _: f'{v/1e6:g} M' if v >= 1e6 else f'{v/1e3:g} k'); ax.grid(axis='y', color=COLOURS['soft'], lw=.8)
+    axes[0].set_yscale('log'); axes[0].set_ylabel('MSE on held-out sequences', fontsize=8)
+    for ax, x in zip(axes, ('training images', 'tokens of the trained baseline' if frozen else 'training images')): ax.set_xlabel(x, fontsize=8)
     fig.tight_layout(); return fig
 
 # %% ../nbs/52_report.ipynb #35e2f431
@@ -1343,17 +1359,10 @@ def figure_keep(
     return _finish(fig, axes, 'patches kept', f'MSE, {usual}', f'time of a forward pass, {usual}')
 
 # %% ../nbs/52_report.ipynb #2ba14977
-def _same_seeds(found):
-    "Of {what varies: runs} the runs whose seed all of them have, or means over different seeds stand side by side; what has no run is left out."
-    seeds = [{_parameter(r, 'seed') for r in rs} for rs in found.values() if rs]
-    return {x: [r for r in rs if _parameter(r, 'seed') in set.intersection(*seeds)] for x, rs in found.items() if rs}
-
 def _lengths(runs, key):
     "Ours by the clips it was trained with, where the records have metrics[key]."
     found = {f'trained with {f} frames': runs.detector('mpst', frames=f) for f in map(int, paper_table('table3_frames').index)}
     return {k: rs for k, rs in found.items() if _curve_of(rs, key, 'MSE')}
-
-_SHADES = ('#9CC2F7', '#1F6FEB', '#123F87', '#D5862B')
 
 def _tick(ax, wide=False):
     "A tick at every measured point."

@@ -102,7 +102,7 @@ class StoreWriter:
     "Writes a store, sequence by sequence, from one process or several; `close` makes it a store. Raises `MpstError` if the folder holds another recipe, or cannot be made."
     def __init__(self,
         path,         # folder of the data set
-        recipe: dict, # what the data set is made of and how: the same recipe gives the same annotations to the byte
+        recipe: dict, # what the data set is made of and how: the same recipe gives the same annotations, on one kind of processor to the byte
         size: int,    # side of a detector's crop, px
         stored: int,  # side of the stored crops, px, even
         keys=(),      # all sequences that the data set will have, so that a half-prepared one can name what it lacks

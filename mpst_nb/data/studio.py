@@ -29,7 +29,7 @@ CAMERA_NAMES = ('54138969', '55011271', '58860488', '60457274')
 # %% ../../nbs/21_data.studio.ipynb #9e1fbf39
 @dataclass(frozen=True)
 class StudioConfig:
-    "A recipe: the same recipe gives the same annotations to the byte. Raises `ValueError` naming a value that makes no studio."
+    "A recipe: the same recipe gives the same annotations, to the byte on one kind of processor; another kind may round the last digits otherwise. Raises `ValueError` naming a value that makes no studio."
     subjects: tuple = SUBJECTS
     actions: tuple = ACTIONS
     trials: int = 2           # of each action; their motion differs

@@ -24,7 +24,7 @@ from .studio import Take, one_writer, render_all
 # %% ../../nbs/29_data.wild.ipynb #b1d0e5a5
 @dataclass(frozen=True)
 class WildConfig:
-    "A recipe: the same recipe gives the same annotations to the byte. Raises `ValueError` naming a value that makes no data set."
+    "A recipe: the same recipe gives the same annotations, to the byte on one kind of processor; another kind may round the last digits otherwise. Raises `ValueError` naming a value that makes no data set."
     sequences: int = 640      # a person, a room and a set of cameras each
     frames: int = 10          # of a sequence
     every: float = .45        # s from one to the next
