@@ -230,6 +230,12 @@ class MLP(nn.Sequential):
         super().__init__()
         self.fc1, self.act, self.fc2 = nn.Linear(dim, int(dim*ratio)), nn.GELU(), nn.Linear(int(dim*ratio), dim)
 
+    def forward(self,
+        x, # tokens (..., c)
+    ):
+        "Tokens (..., c). Where no gradient is wanted the GELU works in place: the hidden channels are a network's largest tensor, and a second one costs more than the function."
+        return super().forward(x) if torch.is_grad_enabled() else self.fc2(torch.ops.aten.gelu_.default(self.fc1(x)))
+
 # %% ../../nbs/32_layers.window.ipynb #9b0686c5
 RESIDUALS = 'figure', 'printed'
 
