@@ -1306,7 +1306,9 @@ def _finish(fig, axes, x, *ylabels, legend=True):
     fig.tight_layout(); return fig
 
 # %% ../nbs/52_report.ipynb #b421fae1
-def _relative(runs, records): return [r.metrics['MSE']/b.metrics['MSE'] for r, b in pairs_of(records, runs.detector('baseline'))]
+def _relative(runs, records):
+    "The MSE of each, as a share of that of the baseline with its seed and data."
+    return [r.metrics['MSE']/b.metrics['MSE'] for r, b in pairs_of(records, runs.detector('baseline')) if len(_values((r, b), 'MSE')) == 2]
 
 def figure_relations(
     runs: Runs, # of one profile
