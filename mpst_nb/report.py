@@ -863,7 +863,7 @@ def table_ablations(
     kept = [('baseline, every patch kept' if k == 1 else f'baseline, {k:.0%} of the patches kept', 'baseline', dict(keep=k)) for k in list(_keeps(runs))[1:]]
     def less(records):
         e = compare(records, base, 'MSE') if records != base else None
-        return Cell(_interval(vars(e)) if e else '–', 'measured', e and e.effect, f'{e.seeds} seed{"s"*(e.seeds > 1)}' if e else '', tuple(runs.name(r) for r in records))
+        return Cell(_interval(vars(e)) if e else '–', 'measured', e and e.effect, '\n'.join([f'{e.seeds} seed{"s"*(e.seeds > 1)}', *map(cite, records)]) if e else '', tuple(runs.name(r) for r in records))
     found = [(label, r) for label, m, over in (*_VARIANTS, *kept) if (r := runs.detector(m, **over))]
     rows = [[Cell(label, 'name'), *(measured(runs, r, m) for m in _DETAIL), less(r), _millions(runs, r), _names(r, runs)] for label, r in found]
     heads = ['Variant', 'AP', 'PCK', 'MSE', 'MSE, joints in sight', 'MSE, hidden joints', 'less MSE than the baseline', 'MFLOPs an image', 'runs']
