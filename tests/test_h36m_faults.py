@@ -365,7 +365,7 @@ def test_torch_files_and_hdf5_run_nothing(good, tmp_path):
 
 def test_what_numpy_and_old_pythons_write_is_read(tmp_path):
     "Arrays, scalars and containers of every protocol, and the bytes that Python 2 wrote as latin1 text."
-    plain = dict(a=np.arange(6.).reshape(2, 3), b=[np.float32(2), 'text', (1, None, True)], c={('S1', 'x'): np.array([('S1', 3)], [('n', 'U2'), ('i', 'i1')])}, d={1, 2}, e=frozenset('ab'))
+    plain = dict(a=np.arange(6.).reshape(2, 3), b=[np.float32(2), 'text', (1, None, True)], c={('S1', 'x'): np.array([('S1', 3)], [('n', 'U2'), ('i', 'i1')])}, d={1, 2}, e=frozenset('a'))     # of one: the order in which a set is printed changes from run to run
     for protocol in range(6):
         (tmp_path/'a.pkl').write_bytes(pickle.dumps(plain, protocol)); assert repr(load_arrays(tmp_path/'a.pkl')) == repr(plain)
     old = b"cnumpy.core.multiarray\n_reconstruct\n(cnumpy\nndarray\n(I0\ntS'b'\ntR(I1\n(I2\ntcnumpy\ndtype\n(S'f8'\nI0\nI1\ntR(I3\nS'<'\nNNNI-1\nI-1\nI0\ntbI00\nS'%s'\ntb."
