@@ -17,7 +17,7 @@ def beside(path: Path) -> dict:
     "What the kept record and the run at `path` say, and how alike their sequences are."
     kept = RunRecord(kept_folder(path.parts[-3]) / path.parent.name / path.name)
     here = RunRecord(path)
-    if kept.record["data"]["recipe"] != here.record["data"].get("recipe", kept.record["data"]["recipe"]): raise MpstError(f"{path} is of data of another recipe than {kept.path}.")
+    if kept.record["data"]["recipe"] != here.record["data"].get("recipe"): raise MpstError(f"{path} is of data of another recipe than {kept.path}.")
     if kept.record["host"]["cpu"] == here.record["host"]["cpu"]: raise MpstError(f"{path} was run on the same kind of processor ({here.record['host']['cpu']}) as {kept.path}.")
     rows = kept.rows().merge(here.rows(), on="key", suffixes=("_kept", "_here"))
     say = lambda r: dict(cpu=r.record["host"]["cpu"], git=r.record["git"], started=r.record["started"], data=r.record["data"]["hash"], **{k: r.metrics[k] for k in FIGURES}, mean_pose=r.metrics["mean_pose"])
