@@ -4,11 +4,11 @@
 
 # %% auto #0
 __all__ = ['FitConfig', 'learning_rate', 'optimizer_groups', 'predict_batch', 'coordinate_loss', 'ImageSampler', 'drop_views',
-           'TokenSampler', 'drawn_ahead', 'fit', 'tokens_of', 'predict_store', 'save_weights', 'crop_maps',
-           'store_joints', 'evaluate_detector', 'to_image', 'seconds_per_epoch', 'split_keys', 'watcher']
+           'TokenSampler', 'drawn_ahead', 'fit', 'tokens_of', 'spatial_digest', 'predict_store', 'save_weights',
+           'crop_maps', 'store_joints', 'evaluate_detector', 'to_image', 'seconds_per_epoch', 'split_keys', 'watcher']
 
 # %% ../nbs/50_fit.ipynb #53dccdcc
-import contextlib, hashlib, json, math, os, tempfile, time, zipfile
+import contextlib, copy, hashlib, json, math, os, tempfile, time, zipfile
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
@@ -386,9 +386,18 @@ def _tokens_of(model, store, keys, augment, copies, seed, keep, progress, piece)
 
 def _token_hash(model, store, keys, augment, copies, seed):
     digest = hashlib.sha256(json.dumps([_KEPT, store.hash, list(keys), copies, asdict(augment) if augment and copies else None, seed]).encode())
+    _feed(digest, model)
+    return digest.hexdigest()[:16]
+
+def _feed(digest, model):
     for n, p in model.state_dict().items():
         if n.startswith(('spatial', 'aggregate')): digest.update(n.encode()); digest.update(p.cpu().numpy().tobytes())
-    return digest.hexdigest()[:16]
+
+def spatial_digest(
+    model, # ours or the baseline
+) -> str:
+    "What tells the weights of one spatial module from another's, the aggregation with it: relations trained on its tokens belong to no other."
+    _feed(digest := hashlib.sha256(), model); return digest.hexdigest()[:16]
 
 # %% ../nbs/50_fit.ipynb #22a10078
 @torch.no_grad()
@@ -496,7 +505,7 @@ def seconds_per_epoch(
     subject='S1',
 ) -> dict:
     "name -> dict(seconds of an epoch on that subject, images timed, images a second): training steps end to end, data loading included, the median step taken for all."
-    keys = store.keys(subject=subject, split='train')
+    keys, models = store.keys(subject=subject, split='train'), copy.deepcopy(models)      # even at rate 0 a step moves what batch norms remember
     views = len(store.sequence(keys[0]).cameras)
     total = store.index[store.index.key.isin(keys)].frames.sum()*views
     draw = ImageSampler(store, keys, replace(config, batch=frames*views), frames, geometry=any(getattr(m.config, 'by_camera', False) for m in models.values()))

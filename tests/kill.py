@@ -273,7 +273,7 @@ def ended(pid, seconds):
 
 
 VARIES = re.compile(r"second|clock|waited|data_share|started|^git$|^epoch_times$|load|^host$|^read$|^number$|^bytes$")   # durations, when, where
-SAID = re.compile(r"; \d+\.\d+ s;|Training, both timed in turn:.*")                                                       # durations in words
+SAID = re.compile(r"; \d+\.\d+ s;|\d+\.\d+ s → [^\"<|]*")                                                       # durations in words
 
 
 def plain(o):
