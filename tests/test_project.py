@@ -56,6 +56,17 @@ def test_claims_follow_from_the_records_that_are_kept(tmp_path, monkeypatch):
     assert again == claims_markdown(read_json(ROOT / "data/results/demo/claims/default/result.json")["metrics"])
 
 
+def test_notebooks_show_the_networks_as_they_are():
+    "Outputs are kept, and go stale when a profile changes."
+    from ast import literal_eval
+    from mpst_nb.core import profile
+    from mpst_nb.models.detector import DetectorConfig
+    shown = lambda name, code: next(literal_eval("".join(o["data"]["text/plain"])) for c in cells(ROOT / "nbs" / name) if code in source(c) for o in c["outputs"] if "data" in o)
+    assert shown("40_models.detector.ipynb", "v != getattr(DetectorConfig(), k)") == {n: {k: v for k, v in profile(n).detector.items() if v != getattr(DetectorConfig(), k)} for n in ("quick", "demo", "paper")}
+    d, drawn = DetectorConfig(**profile("quick").detector), shown("paper/fig2.ipynb", "shapes, out = trace(model, clip)")
+    assert drawn["patch embedding"][1:] == ((d.size // d.patch) ** 2, d.dim) and drawn["aggregation"][1:] == (d.width,)
+
+
 @pytest.mark.parametrize("f", PAPERMILL, ids=lambda f: f.stem)
 def test_papermill_notebook(f):
     cs = cells(f)
