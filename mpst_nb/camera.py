@@ -378,8 +378,8 @@ def _triangulate(cameras, uv, weights, origin, method, threshold):
     for again in (True, False):
         X = _solve3((M*share[..., None, None]).sum(0), (b*share[..., None]).sum(0)) + origin
         if again: share = used/np.stack([np.maximum(cam.to_camera(X)[:, 2], 1.)**2 for cam in cameras])
-    ok = (n >= 2) & np.isfinite(X).all(-1)
     e = np.where(used, _errors(cameras, X, uv), 0).sum(0)
+    ok = (n >= 2) & np.isfinite(X).all(-1) & np.isfinite(e)      # rays that part meet behind a camera
     return np.where(ok[:, None], X, np.nan), np.where(ok, e/np.maximum(n, 1), np.nan), np.where(ok, n, 0)
 
 # %% ../nbs/11_camera.ipynb #68671ddd
@@ -392,7 +392,7 @@ def triangulate(
     chunk=32768,       # points at a time, which bounds the memory
 ) -> tuple:
     """World joints (..., j, 3) mm, mean reprojection error over the views used (..., j) px, and their number (..., j).
-    A weight of 2 counts as a view twice. NaN (and 0 views) where fewer than two views have the joint. Raises `ValueError` for shapes that do not fit."""
+    A weight of 2 counts as a view twice. NaN (and 0 views) where fewer than two views have the joint, and where it would lie behind one that was used. Raises `ValueError` for shapes that do not fit."""
     uv = np.asarray(joints2d, np.float64); shape = uv.shape[1:-1]
     if method not in ('dlt', 'ransac'): raise ValueError(f"unknown triangulation {method!r}; known: dlt, ransac")
     if uv.ndim < 2 or uv.shape[0] != len(cameras) or uv.shape[-1] != 2 or len(cameras) < 2:

@@ -372,7 +372,7 @@ def joint_table(
     if not (Path(path)/'joints3d.parquet').is_file(): return []
     n, total, top, views, frames = np.zeros(17), np.zeros(17), np.zeros(17), np.zeros(17), 0
     for _, a in read_joints(path, 'joints3d'):
-        ok, r = np.isfinite(a[..., 0]), np.nan_to_num(a[..., 3])
+        ok, r = np.isfinite(a[..., 0]), np.nan_to_num(a[..., 3], posinf=0)
         frames += len(a); n += ok.sum(0); total += r.sum(0); views += a[..., 4].sum(0); top = np.maximum(top, r.max(0))
     return [dict(joint=j, found=n[i]/frames, residual_px=total[i]/max(n[i], 1), worst_px=top[i], views=views[i]/max(n[i], 1)) for i, j in enumerate(JOINTS)]
 

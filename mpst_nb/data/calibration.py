@@ -135,13 +135,13 @@ def _read_toml(text, path, subject, notes):
 
 # %% ../../nbs/25_data.calibration.ipynb #d41a074d
 def _plain(node):
-    "A FileStorage node as dicts, lists, numbers, text and arrays. A matrix whose numbers do not fill its shape stays flat."
+    "A FileStorage node as dicts, lists, numbers, text and arrays. A matrix whose numbers do not fill its shape stays flat; OpenCV 5 writes an array of one axis with `sizes`."
     if node.isMap():
         d = {k: _plain(node.getNode(k)) for k in node.keys()}
-        if not {'rows', 'cols', 'data'} <= set(d): return d
-        shape, a = (d['rows'], d['cols']), d['data']
+        if 'data' not in d or not ({'rows', 'cols'} <= set(d) or 'sizes' in d): return d
+        shape, a = (d['rows'], d['cols']) if 'rows' in d else d['sizes'] if isinstance(d['sizes'], list) else [d['sizes']], d['data']
         whole = all(isinstance(s, float) and s >= 0 and s == round(s) for s in shape) and isinstance(a, list) and all(isinstance(v, float) for v in a)
-        return np.reshape(a, [int(s) for s in shape]) if whole and len(a) == shape[0]*shape[1] else a
+        return np.reshape(a, [int(s) for s in shape]) if whole and len(a) == np.prod(shape) else a
     if node.isSeq(): return [_plain(node.at(i)) for i in range(node.size())]
     return node.string() if node.isString() else node.real()
 

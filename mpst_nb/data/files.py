@@ -33,6 +33,7 @@ class Recording:
     cameras: tuple = ()         # v names
     videos: tuple = ()          # v names of files
     sizes: tuple = ()           # v times (w, h) px
+    video_frame: np.ndarray|None = None # (t, v) the frame of each video that shows the moment, NaN where none does; None: frame t
 
     @property
     def frames(self): return len(self.joints3d if self.joints3d is not None else self.joints2d)
@@ -82,13 +83,13 @@ def _results(folder, head, lifted=False):
     if any(k not in head for k in ('frames', 'fps', 'joints', 'space', 'videos')) or tuple(head['joints']) != JOINTS:
         raise MpstError(f"{folder/'predictions.json'} is not of a prediction of our {len(JOINTS)} joints: give the folder that `mpst predict --out` wrote.")
     n, v = head['frames'], head['videos']; X = residual = views = None
-    xy = _table(folder/'joints2d.parquet', ['x', 'y'], (n, len(v), len(JOINTS)))
+    flat = _table(folder/'joints2d.parquet', ['x', 'y', 'video_frame'], (n, len(v), len(JOINTS))); xy, shown = flat[..., :2], flat[:, :, 0, 2]
     solid = folder/f"{'lifted' if lifted else 'joints'}3d.parquet"
     if lifted and not solid.is_file(): raise MpstError(f'{folder} holds no lifted joints (lifted3d.parquet is missing): they are written where mpst predict has a calibration and a --lifter.')
     if solid.is_file():
         a = _table(solid, ['x', 'y', 'z', 'residual_px', 'views'], (n, len(JOINTS)))
         X, residual, views = a[..., :3], a[..., 3], a[..., 4].astype(int)
-    return Recording(JOINTS, head['fps'], X, xy, residual, views, 'camera' if lifted else head['space'] or 'world', *(tuple(i[k] for i in v) for k in ('camera', 'file')), tuple(tuple(i['size']) for i in v))
+    return Recording(JOINTS, head['fps'], X, xy, residual, views, 'camera' if lifted else head['space'] or 'world', *(tuple(i[k] for i in v) for k in ('camera', 'file')), tuple(tuple(i['size']) for i in v), shown if np.isfinite(shown).any() else None)
 
 # %% ../../nbs/28_data.files.ipynb #0fd937cd
 _TURNS = dict(  # space -> axes of a file -> (3, 3): our axes to the file's
@@ -257,6 +258,11 @@ def _coco_annotation(id, xy):
     flat = [v for (x, y), o in zip(xy.tolist(), ok) for v in ((round(x, 3), round(y, 3), 2) if o else (0, 0, 0))]
     return dict(id=id, image_id=id, category_id=1, iscrowd=0, num_keypoints=int(ok.sum()), keypoints=flat, bbox=[round(float(v), 3) for v in (*lo, *size)], area=round(float(size.prod()), 3))
 
+def _coco_images(frames):
+    "(moment, view, frame of its video) of every frame (t, v) that is shown, each once: a slower video shows one at several moments."
+    first = {(c, int(k)): i for i, c in reversed([*np.ndindex(frames.shape)]) if np.isfinite(k := frames[i, c])}
+    return sorted((i, c, k) for (c, k), i in first.items())
+
 # %% ../../nbs/28_data.files.ipynb #2ea79561
 def write_coco(
     path,           # the file
@@ -266,8 +272,9 @@ def write_coco(
     if rec.joints2d is None or rec.skeleton is None: raise MpstError(f'{path}: COCO keypoints need 2D joints of a skeleton by name; there are {"none" if rec.joints2d is None else "others"}.')
     t, v = rec.joints2d.shape[:2]; line = lambda d: json.dumps(d, allow_nan=False, separators=(',', ':'))
     category = dict(id=1, name='person', supercategory='person', keypoints=list(rec.joints), skeleton=[[int(a)+1, int(b)+1] for a, b in SKELETONS[rec.skeleton].bones])
-    images = (line(dict(id=i*v+c+1, file_name=f'{rec.cameras[c]}/{i:06d}.jpg', width=rec.sizes[c][0], height=rec.sizes[c][1], camera=rec.cameras[c], video=rec.videos[c], frame=i)) for i in range(t) for c in range(v))
-    found = (line(a) for i in range(t) for c in range(v) if (a := _coco_annotation(i*v+c+1, rec.joints2d[i, c])))
+    shown = _coco_images(rec.video_frame if rec.video_frame is not None else np.tile(np.arange(t)[:, None], v))
+    images = (line(dict(id=i*v+c+1, file_name=f'{rec.cameras[c]}/{k:06d}.jpg', width=rec.sizes[c][0], height=rec.sizes[c][1], camera=rec.cameras[c], video=rec.videos[c], frame=k, moment=i)) for i, c, k in shown)
+    found = (line(a) for i, c, _ in shown if (a := _coco_annotation(i*v+c+1, rec.joints2d[i, c])))
     with atomic_path(path) as tmp, open(tmp, 'w') as f:
         about = describe(replace(rec, joints3d=None))
         f.write('{"info":'+line(about)+',\n"licenses":[],\n"categories":['+line(category)+']')
