@@ -124,10 +124,11 @@ def describe_rig(
     cameras: list, # list of `Camera`
 ) -> list:
     "What is odd about the cameras, as sentences; an empty list if they look at a common place, from around it, with z up."
-    said = []
+    said, blind = [], []
     if len(cameras) > 1:
-        point = axes_point(cameras)
-        blind = [c.name for c in cameras if not _sees(c, point)]
+        try: point = axes_point(cameras)
+        except MpstError: said.append(f"cameras {', '.join(c.name for c in cameras)} look in parallel: depth is found from their distance alone, and the farther the rougher.")
+        else: blind = [c.name for c in cameras if not _sees(c, point)]
         if blind: said.append(f"the cameras together point at {np.round(point).tolist()} mm, which camera {', '.join(blind)} does not see: is every R world to camera, z forward, and every T the camera's place?")
     said += [f"camera {c.name} stands on its head: its image's up is down in the world, where z should be up." for c in cameras if c.R[1, 2] > .5]
     return said
@@ -152,6 +153,12 @@ def _image(frame):
 def _damaged(path, what):
     return MpstError(f"video {path} cannot be read: {what}. Copy or export it again, or mend it with: ffmpeg -i {Path(path).name} -c:v libx264 mended.mp4")
 
+def _stamps(file, stream, by='pts'):
+    "The times of the packets that are shown, and how many packets there are: one cut out without decoding keeps pictures from before the cut, which are not shown."
+    held = [(getattr(p, by), p.is_discard) for p in file.demux(stream) if p.size]
+    blind = file.format.name == 'avi' and stream.codec_context.has_b_frames   # an AVI knows in which order frames are stored, and no times
+    return [None if blind else t for t, unseen in held if not unseen], len(held)
+
 def video_info(
     path, # a video file
 ) -> VideoInfo:
@@ -164,9 +171,10 @@ def video_info(
             s = f.streams.video[0]
             fps = s.average_rate or s.guessed_rate
             if s.codec_context is None or not fps: raise _damaged(path, f"its header names no {'codec that is known' if s.codec_context is None else 'frame rate'}")
-            stamps, announced, codec = [p.pts for p in f.demux(s) if p.size], s.frames, s.codec_context.name
+            avi, announced, codec = f.format.name == 'avi', s.frames, s.codec_context.name; stamps, held = _stamps(f, s, 'dts' if avi else 'pts')
             n, times = len(stamps), None if None in stamps else np.sort(np.array(stamps, np.int64))*float(s.time_base)
-        if announced and n < announced: raise _damaged(path, f'it announces {announced} frames and holds {n}, so it was cut off')
+            reached = max(stamps)+1 if avi and stamps and None not in stamps else 0  # the places of lost frames are announced too
+        if announced and max(held, reached) < announced: raise _damaged(path, f"it announces {announced} frames and holds {held}, so it was cut off{avi*', or lost frames of which it does not say where'}")
         with av.open(str(path)) as f: first, turn = next(((_image(i), round(i.rotation) % 360) for i in f.decode(video=0)), (None, 0))
     except av.error.FFmpegError as e: raise _damaged(path, e.strerror or type(e).__name__) from None
     if first is None: raise _damaged(path, 'it holds no frame')
@@ -295,6 +303,10 @@ def pace_of(
     return Pace(1/usual, float(times[-1]-times[0]+usual) if len(times) else 0., lost, jitter, slots, times)
 
 # %% ../../nbs/23_data.rig.ipynb #0af3232e
+def _along(x, at, to, rate):
+    "What stands in `to` at a place x of `at`: read off between two, and beyond the ends by the rate."
+    return float(np.interp(x, at, to))+(min(x-at[0], 0)+max(x-at[-1], 0))*rate
+
 def read_offsets(
     words,        # one a video: '3' frames of that video, '0.12s'; numbers are frames
     infos: list,  # `VideoInfo`s, in the same order
@@ -302,16 +314,16 @@ def read_offsets(
     "(v,) s: how far into each video the common moment 0 lies. Raises `MpstError` for another number of offsets than videos, and for one that is neither frames nor seconds."
     words = [words] if isinstance(words, str) else list(words)
     if len(words) != len(infos): raise MpstError(f"--offsets has {len(words)} values for {len(infos)} videos: give one a video, in the order of the videos, e.g. --offsets {' '.join('0' for _ in infos)}, or auto.")
-    def seconds(word, info):
+    def seconds(word, pace):
         text = str(word).strip().lower()
         try: number = float(text.removesuffix('s')); assert np.isfinite(number)
         except (ValueError, AssertionError): raise MpstError(f"--offsets {word}: an offset is a number of frames (3, -2) or of seconds (0.12s).") from None
-        return number if text.endswith('s') else number/pace_of(info).rate
-    return np.array([seconds(w, i) for w, i in zip(words, infos)])
+        return number if text.endswith('s') else _along(number, np.arange(len(pace.times)), pace.times, 1/pace.rate)
+    return np.array([seconds(w, pace_of(i)) for w, i in zip(words, infos)])
 
 def _ticks(pace, start, fps, even):
     "Where each frame of a video lies on the clock, in ticks from the common moment 0: whole numbers for an even video at the clock's own rate."
-    return pace.slots-float(round(start*fps)) if even else (pace.times-start)*fps
+    return pace.slots-float(round(_along(start, pace.times, pace.slots, fps))) if even else (pace.times-start)*fps
 
 def _nearest(place, ticks):
     "For each tick the frame that is nearest, -1 where none is within half a tick."
@@ -320,13 +332,18 @@ def _nearest(place, ticks):
     return np.where(np.abs(place[at]-ticks) <= .5+1e-6, at, -1).astype(np.int32)
 
 # %% ../../nbs/23_data.rig.ipynb #f5c018e6
+def _keeps(pace, fps):
+    "Whether a video runs evenly at a rate: at its last frame it is still less than half a frame off."
+    return pace.jitter < .05 and abs(pace.rate/float(fps)-1)*pace.slots[-1] < .5
+
 def _clock(infos, paces):
     "The rate of the common clock, and for each video whether it runs evenly at that rate."
     steady = [p.rate for p in paces if p.jitter < .05] or [p.rate for p in paces]
     slow = min(steady) if min(p.rate for p in paces) > .75*min(steady) else min(p.rate for p in paces)
-    own = next((float(i.fps) for i, p in zip(infos, paces) if abs(float(i.fps)/slow-1) < 5e-4 and not p.lost), None)
-    fps = Fraction(slow if own is None else own).limit_denominator(1001)
-    return fps, [p.jitter < .05 and max(p.rate/float(fps), float(fps)/p.rate) < 1.0005 for p in paces]
+    near = min(5e-4, .5/max([1]+[p.slots[-1] for p in paces if p.jitter < .05]))      # so near to the slowest that the longest does not drift from it
+    rates = [i.fps for i, p in zip(infos, paces) if not p.lost]+[Fraction(slow).limit_denominator(d) for d in (1001, 10**6)]
+    fps = max((r for r in rates if abs(float(r)/slow-1) < near), key=lambda r: sum(_keeps(p, r) for p in paces), default=rates[-1])
+    return fps, [_keeps(p, fps) for p in paces]
 
 def line_up(
     infos: list,    # `VideoInfo`s
@@ -346,7 +363,7 @@ def line_up(
 def _frames_from(file, n):
     "The frames of a video from its n-th on, decoded from a key frame before it; from its first, where the times in the file do not tell them apart."
     if not n: yield from file.decode(video=0); return
-    s = file.streams.video[0]; stamps = [p.pts for p in file.demux(s) if p.size]
+    s = file.streams.video[0]; stamps, _ = _stamps(file, s)
     if None not in stamps and len(set(stamps)) == len(stamps) > n:
         stamps.sort()
         for k in (0, 64):                    # what is stored before a frame may be shown after it: then further back
@@ -424,10 +441,10 @@ def small(self: SynchronisedVideos,
 def _line_up_remarks(infos, fps, index, starts):
     "Sentences: what is unequal about the videos, and what was done about it."
     paces, said = [pace_of(i) for i in infos], []; listed = lambda what: ', '.join(f'{i.path.name} {what(i, p)}' for i, p in zip(infos, paces))
-    steady = [p.rate for p in paces if p.jitter < .05]; wild = [i.path.name for i, p in zip(infos, paces) if p.jitter >= .05]
-    if steady and max(steady)/min(steady) > 1.0005: said.append(f"The videos' frame rates differ ({listed(lambda i, p: f'{p.rate:.3f}')}): the joints are at {float(fps):g} a second, and of a faster video the frame nearest in time is taken.")
+    wild = [i.path.name for i, p in zip(infos, paces) if p.jitter >= .05]
+    if any(p.jitter < .05 and not e for p, e in zip(paces, _clock(infos, paces)[1])): said.append(f"The videos' frame rates differ ({listed(lambda i, p: f'{p.rate:.7g}')}): the joints are at {float(fps):.7g} a second, and of a faster video the frame nearest in time is taken.")
     if wild: said.append(f"The frame rate of {', '.join(wild)} varies: each moment takes the frame nearest in time, and the view is left out where that is more than half a frame away.")
-    if any(np.asarray(starts)): said.append(f"Starts: the common moment 0 lies in {', '.join(f'{i.path.name} at {s:+.3f} s (frame {s*p.rate:+.4g})' for i, p, s in zip(infos, paces, starts))}.")
+    if any(np.asarray(starts)): said.append(f"Starts: the common moment 0 lies in {', '.join(f'{i.path.name} at {s:+.3f} s (frame {_along(s, p.times, np.arange(len(p.times)), p.rate):+.4g})' for i, p, s in zip(infos, paces, starts))}.")
     lost = [f"{i.path.name} lost {sum(n for _, n in p.lost)} frames" for i, p in zip(infos, paces) if p.lost and p.jitter < .05]
     if lost: said.append(f"{', '.join(lost)}, by the times in the file: the view is left out there, and on time after it.")
     out = (index < 0).mean(1)
