@@ -8,7 +8,7 @@ __all__ = ['MAX_CAMERAS', 'UNITS', 'SUFFIXES', 'HYPOTHESES', 'AGREE', 'GROSS', '
            'diagnose', 'check_cameras']
 
 # %% ../../nbs/25_data.calibration.ipynb #ff43dbf3
-import json, re, tomllib
+import json, math, re, tomllib
 from dataclasses import dataclass, replace
 from itertools import combinations, permutations
 from pathlib import Path
@@ -141,7 +141,7 @@ def _plain(node):
         if 'data' not in d or not ({'rows', 'cols'} <= set(d) or 'sizes' in d): return d
         shape, a = (d['rows'], d['cols']) if 'rows' in d else d['sizes'] if isinstance(d['sizes'], list) else [d['sizes']], d['data']
         whole = all(isinstance(s, float) and s >= 0 and s == round(s) for s in shape) and isinstance(a, list) and all(isinstance(v, float) for v in a)
-        return np.reshape(a, [int(s) for s in shape]) if whole and len(a) == np.prod(shape) else a
+        return np.reshape(a, [int(s) for s in shape]) if whole and len(a) == math.prod(shape) else a
     if node.isSeq(): return [_plain(node.at(i)) for i in range(node.size())]
     return node.string() if node.isString() else node.real()
 
