@@ -428,7 +428,7 @@ class Verdict:
 # %% ../nbs/52_report.ipynb #1003a642
 def _lean(e, margin):
     "What the sequences alone say."
-    if e.low > 0 and not e.p >= .05: return 'for'
+    if e.low > 0 and e.p < .05: return 'for'
     return 'against' if e.high < margin else 'neither way'
 
 # %% ../nbs/52_report.ipynb #73e7c5a3
@@ -444,9 +444,9 @@ def verdict(
     open_ = lambda why: Verdict('not decided', why)
     if effect is None: return open_('a run is missing')
     if not math.isfinite(effect.effect): return open_('the effect is not a number')
-    if effect.sequences and effect.sequences < min_sequences: return open_(f'only {effect.sequences} sequences, {min_sequences} needed')
+    if effect.sequences < min_sequences: return open_(f'only {effect.sequences} sequences, {min_sequences} needed')
     lean = _lean(effect, margin)
-    if effect.seeds < min_seeds: return open_('one seed' + (f'; leans {lean}' if effect.sequences else ''))
+    if effect.seeds < min_seeds: return open_(f'one seed; leans {lean}')
     if lean == 'neither way': return open_('the two tests disagree' if effect.low > 0 else 'the interval includes no effect')
     if lean == 'against':
         return Verdict('does not hold here', 'the interval excludes ' + (f'{margin:.0%} less error' if paper is None else "a quarter of the paper's effect"))
@@ -814,14 +814,24 @@ def _rows(run):
 def _as_error(values, metric): return 100-np.asarray(values, float) if metric in PERCENT else np.asarray(values, float)
 
 # %% ../nbs/52_report.ipynb #60a85044
+def _one_module(a, b):
+    "Whether two runs stand on one spatial module. True where neither is frozen, or they need not (it keeps another share of the patches, or saw fewer images); None where a record is too old to say."
+    frozen = [bool(r.record.get('frozen_spatial_module')) for r in (a, b)]
+    whole = lambda r, f: f or r.params.get('method') == 'baseline' and r.params.get('images') is None
+    if not any(frozen) or not all(map(whole, (a, b), frozen)) or a.params.get('keep') != b.params.get('keep'): return True
+    digest = lambda r: r.record.get('spatial') or (r.record.get('began_from') or {}).get('weights')
+    return digest(a) == digest(b) if digest(a) and digest(b) else None
+
 def pairs_of(
     ours: list,  # RunRecords
     other: list, # RunRecords
 ) -> list:
-    "The pairs with the same seed, measured on the same data: of one hash, or rendered by one recipe."
+    """The pairs with the same seed, measured on the same data: of one hash, or rendered by one recipe. Relations on a frozen spatial module are paired with the baseline that it is of and with
+    relations on the same one, and not with a baseline that was trained again."""
     def same(a, b):
         x, y = (r.record.get('data') or {} for r in (a, b))
-        return _parameter(a, 'seed') == _parameter(b, 'seed') and (x.get('hash') == y.get('hash') or x.get('recipe') == y.get('recipe') is not None)
+        alike = x.get('hash') == y.get('hash'), x.get('recipe') == y.get('recipe') is not None
+        return _parameter(a, 'seed') == _parameter(b, 'seed') and any(alike) and (alike[0] if (one := _one_module(a, b)) is None else one)
     return [(r, found[-1]) for r in ours if (found := [o for o in other if same(r, o)])]
 
 def paired_errors(
@@ -887,6 +897,7 @@ def _claim(runs, number, text, metric, other, ours, make, paper=None, exceptions
         tuple(runs.name(r) for r in (*other, *ours)), missing, group=group)
 
 _PAPER_FPS, _CLIPS = 50, (('a', 8, 32), ('b', 32, 128))   # Human3.6M's frames a second; the clips that claim 3 compares
+_AT_EQUAL_IMAGES = 'At equally many images a step, so the fewer clips the longer they are; what as many clips do is in nbs/paper/remedies.'
 
 def _slower_films(runs):
     "The frames a second of a studio that has fewer than the paper's films; None otherwise."
@@ -906,7 +917,7 @@ def _detector_claims(runs):
     for n, short, long in _CLIPS:
         c = _claim(runs, f'3{n}', f'Longer clips do better: {long} frames than {short} (MSE)', 'MSE', runs.detector('mpst', frames=short),
             runs.detector('mpst', frames=long), (make(short), make(long)), frames.loc[[short, long], 'MSE'].tolist())
-        if (fps := _slower_films(runs)): c.note = f"Here these clips last {short/fps:.2f} and {long/fps:.2f} s, in the paper {short/_PAPER_FPS:.2f} and {long/_PAPER_FPS:.2f} s."
+        if (fps := _slower_films(runs)): c.note = f"Here these clips last {short/fps:.2f} and {long/fps:.2f} s, in the paper {short/_PAPER_FPS:.2f} and {long/_PAPER_FPS:.2f} s. {_AT_EQUAL_IMAGES}"
         yield c
 
 # %% ../nbs/52_report.ipynb #1c9b3ee8
@@ -980,8 +991,9 @@ def _span_claims(runs):
     if not {f for s in spans for f in s[3:]} <= {*p.frames, *(a.get('frames') for a in p.ablations)}: return
     for n, short, long, a, b in spans:
         make = [command('train', runs.profile, method='mpst', frames=f, seed=0) for f in (a, b)]
-        yield _claim(runs, f'B2{n}', f"Clips as long as the paper's: {b/fps:.2f} s do better than {a/fps:.2f} s, here {b} frames than {a} (MSE)", 'MSE', runs.detector('mpst', frames=a),
+        c = _claim(runs, f'B2{n}', f"Clips as long as the paper's: {b/fps:.2f} s do better than {a/fps:.2f} s, here {b} frames than {a} (MSE)", 'MSE', runs.detector('mpst', frames=a),
             runs.detector('mpst', frames=b), make, paper_table('table3_frames').loc[[short, long], 'MSE'].tolist(), group=BEYOND)
+        c.note = _AT_EQUAL_IMAGES; yield c
 
 def _beyond_claims(runs):
     "What the paper does not claim and this project does: a view is better told by where its crop looks than by its number; and clips are compared by the time they span."
@@ -1277,7 +1289,7 @@ def figure_curves(
             for i, points in enumerate(p for r in rs if (p := _learning(r))): ax.plot(*zip(*points), '.-', lw=1.2, ms=3, color=colour, label=None if i else label.replace(' (32 frames)', ''))
         if ax.lines: ax.legend(frameon=False, fontsize=8)
         ax.xaxis.set_major_formatter(lambda v, _: f'{v/1e6:g} M' if v >= 1e6 else f'{v/1e3:g} k'); ax.grid(axis='y', color=COLOURS['soft'], lw=.8)
-    axes[0].set_yscale('log'); axes[0].set_ylabel('MSE on held-out sequences', fontsize=8)
+    axes[0].set_yscale('log'); axes[0].set_ylabel('MSE on held-out sequences, px²', fontsize=8)
     for ax, x in zip(axes, ('training images', 'tokens of the trained baseline' if frozen else 'training images')): ax.set_xlabel(x, fontsize=8)
     fig.tight_layout(); return fig
 
@@ -1371,7 +1383,7 @@ def figure_keep(
     axes[1].set_ylim(bottom=0)
     if not told: axes[1].remove(); axes = axes[:1]     # nobody has timed it
     usual = f"as a share of that with {_parameter(plain[0], 'keep') or 1:.0%} kept"
-    return _finish(fig, axes, 'patches kept', f'MSE, {usual}', f'time of a forward pass, {usual}')
+    return _finish(fig, axes, 'patches kept', f'MSE, {usual}', f'time an image, crop cut, {usual}')
 
 # %% ../nbs/52_report.ipynb #2ba14977
 def _lengths(runs, key):
@@ -1397,7 +1409,7 @@ def figure_views(
     for ax, found in zip(np.atleast_1d(axes), panels):
         for (label, rs), colour in zip(found.items(), _SHADES): _line(ax, _curve_of(rs, 'views', 'MSE'), colour, label)
         _tick(ax); ax.legend(frameon=False, fontsize=8)
-    return _finish(fig, axes, 'cameras at test', 'MSE (px² of a 224 crop), four cameras in training', 'the same, clips of 32 frames', legend=False)
+    return _finish(fig, axes, 'cameras at test', 'MSE (px² of a 224 crop), four cameras in training', 'clips of 32 frames, the seeds that all have', legend=False)
 
 def figure_frames_at_test(
     runs: Runs, # of one profile
