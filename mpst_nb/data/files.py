@@ -185,8 +185,8 @@ def _ezc3d():
 
 _SCREEN = {'z up': ('+X', '+Z'), 'y up': ('+X', '+Y')}
 
-def _c3d_fits(rec):
-    if rec.frames > 65535: raise MpstError(f'C3D holds at most 65535 frames, and there are {rec.frames}: write trc or npz, or fewer frames.')
+def _c3d_fits(frames):
+    if frames > 65535: raise MpstError(f'C3D holds at most 65535 frames, and there are {frames}: write trc or npz, or fewer frames.')
 
 def write_c3d(
     path,                # the file
@@ -194,7 +194,7 @@ def write_c3d(
     axes: str = 'z up',  # or 'y up'
 ):
     "The 3D joints as a C3D file in mm, invalid points where there is none. Raises `MpstError` without ezc3d, for joints without 3D, other axes, and more frames than the format holds."
-    X, c = turned(_solid(rec, path), choose(axes, list(_SCREEN), 'axes of a C3D file:')), _ezc3d().c3d(); _c3d_fits(rec)
+    X, c = turned(_solid(rec, path), choose(axes, list(_SCREEN), 'axes of a C3D file:')), _ezc3d().c3d(); _c3d_fits(rec.frames)
     point = c['parameters']['POINT']
     point['RATE']['value'], point['UNITS']['value'], point['LABELS']['value'] = [rec.fps], ['mm'], list(marker_names(rec.joints))
     c['data']['points'] = np.concatenate([X, np.ones((*X.shape[:2], 1))], -1).transpose(2, 1, 0)
@@ -365,11 +365,12 @@ FORMATS = dict(  # name: (file, writer, axes unless told otherwise, what it need
 def check_formats(
     formats,      # names, or one text with commas: 'trc,c3d'
     solid=True,   # will there be 3D joints?
+    frames=0,     # how many there will be
 ) -> list:
-    "The names, each once. Raises `MpstError` for an unknown one, C3D without ezc3d, and one that needs 3D where there is none."
+    "The names, each once. Raises `MpstError` for an unknown one, C3D without ezc3d or of more frames than it holds, and one that needs 3D where there is none."
     names = list(dict.fromkeys(f.strip() for f in (formats.split(',') if isinstance(formats, str) else formats)))
     for f in names: choose(f, FORMATS, 'format')
-    if 'c3d' in names: _ezc3d()
+    if 'c3d' in names: _ezc3d(); _c3d_fits(frames)
     flat = [f for f in names if FORMATS[f][3] == '3D' and not solid]
     if flat: raise MpstError(f"{' and '.join(flat)} hold 3D joints, and there are none: 3D needs two views and a calibration, or a lifter.")
     return names
@@ -398,9 +399,8 @@ def write_files(
 ) -> list:
     "Write a prediction's joints for other programs; returns the paths. Raises `MpstError` for formats, axes, a skeleton or a folder that are not known, and for what a format cannot hold."
     names, rec = check_formats(formats), read_results(folder, lifted)
-    check_formats(names, rec.joints3d is not None); rec = in_skeleton(rec, skeleton, rule)
+    check_formats(names, rec.joints3d is not None, rec.frames); rec = in_skeleton(rec, skeleton, rule)
     axes = axes and choose(axes.replace('-', ' '), ['z up', 'y up'], 'axes')
-    if 'c3d' in names: _c3d_fits(rec)
     out = Path(out or folder); paths = []
     if out.is_file(): raise MpstError(f'--out {out} is a file; name a folder.')
     for f in names:
