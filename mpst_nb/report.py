@@ -1462,7 +1462,7 @@ ABLATIONS = (
     ('views', figure_views, 'MSE against the number of cameras at test, by clip length and by cameras in training',
      'Networks given fewer cameras: the joints of the first. Left trained on four, right on one to four.'),
     ('frames_at_test', figure_frames_at_test, 'MSE and PCK against the frames of a clip at test',
-     'One network, trained with clips of one length, on shorter and longer clips.'),
+     'Networks that were trained with clips of one length, on shorter and longer clips; the line is the mean of the seeds.'),
     ('joints', figure_joints, 'Dot plots of MSE by joint for joints in sight and hidden joints, baseline and ours',
      'MSE by joint: where it is in sight, and where something hides it.'),
     ('images', figure_images, 'MSE and PCK of the baseline against training images',
