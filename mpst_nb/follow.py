@@ -85,7 +85,7 @@ def read_person(
 # %% ../nbs/48_follow.ipynb #48f0110a
 class Follower:
     "The person's boxes while a video is read: `at` says where to crop a frame, `learn` is told what was found there. Raises `MpstError` for a wish that cannot be: see `read_person`."
-    remembers = 'looked', 'track', 'boxes', 'misses', 'tall', 'looks', 'hits', 'lost', 'last', 'others'     # what one must be given to go on where another was cut off
+    remembers = 'looked', 'track', 'boxes', 'misses', 'tall', 'looks', 'hits', 'lost', 'last', 'others', 'unseen'     # what one must be given to go on where another was cut off
 
     def __init__(self,
         finder,         # `Finder`, or what has `find_in(t, images)`: `TorchvisionFinder`, `PeopleFinder`
@@ -97,11 +97,13 @@ class Follower:
         leap=300.,      # and if they lie no further from where they are expected, mm, in the median,
         fastest=4000.,  # and what a person moves meanwhile, mm/s
         person=None,    # what `read_person` gave: who is meant, of several; None: whom the views agree on most
+        patience=4,     # looks in a row that find nobody, after which he is lost: in any view; without a calibration, in that one
     ):
         self.finder, self.cameras, self.fps, self.look, self.trust, self.leap, self.fastest = finder, cameras if cameras is not None and len(cameras) > 1 else None, float(fps), look, trust, leap, fastest
-        self.views, self.person = len(cameras) if cameras is not None else views, person
-        self.looked, self.track, self.boxes, self.misses = -np.inf, None, np.full((self.views, 4), np.nan), 0
-        self.tall, self.looks, self.hits, self.lost, self.last, self.others = None, 0, 0, 0, None, 0
+        self.views, self.person, self.patience = len(cameras) if cameras is not None else views, person, patience
+        self.looked, self.track, self.boxes = -np.inf, None, np.full((self.views, 4), np.nan)
+        self.misses, self.hits, self.lost = [np.zeros(self.views, int) for _ in range(3)] if self.cameras is None else [0]*3     # of each view, if each is by itself
+        self.tall, self.looks, self.last, self.others, self.unseen = None, 0, None, 0, 0
         if person is not None and self.cameras is None and 'place' in person: raise MpstError("--person X,Y is a place in the world, which needs a calibration of two views or more; without one say --person CAMERA:X,Y.")
 
     @property
@@ -114,7 +116,8 @@ class Follower:
     def outcome(self):
         "what came of it, for the user"
         crowd = f' In {self.others} of its looks some view showed more than one.' if self.others else ''
-        return f'The finder looked {self.looks} times and found the person {self.hits} times; the person was lost {self.lost} times.{crowd}'
+        hits, lost = (', '.join(map(str, np.ravel(n))) for n in (self.hits, self.lost))
+        return f"The finder looked {self.looks} times and found the person {hits} times; the person was lost {lost} times{', view by view'*(np.size(self.lost) > 1)}.{crowd}"
 
     def _find(self, t, images):
         if hasattr(self.finder, 'find_in'): return [np.asarray(f, float).reshape(-1, 5) for f in self.finder.find_in(t, images)]
@@ -131,8 +134,8 @@ def at(self: Follower,
     "(v, 4) boxes in image px; NaN where the person is not in view, or has not been found. Raises `MpstError` if nobody is where the person was wished for."
     waits = self.track is None and not np.isfinite(self.boxes).any()       # nobody was found; once somebody is, what his pose says comes first
     if images is not None and t-self.looked >= (.1 if waits else self.look)*self.fps: self._ask(t, images)
+    if self.cameras is None: return np.where((self.misses < self.patience)[:, None], self.boxes, np.nan)      # where he is lost, his last box is known, and not shown
     if self.track is None: return self.boxes.copy()
-    if self.cameras is None: return self.track[1].copy()
     X, ahead = self.track[1], self.expected(t)
     boxes = np.stack([self._at_least(c, box_of(c.project(ahead)), X) for c in self.cameras])
     w, h = np.array([c.size for c in self.cameras], float).T; inside = np.maximum(np.minimum(boxes[:, 2:], np.c_[w, h])-np.maximum(boxes[:, :2], 0), 0).prod(1)/np.maximum((boxes[:, 2:]-boxes[:, :2]).prod(1), 1)
@@ -157,9 +160,11 @@ def _ask(self: Follower, t, images):
     "look with the finder: begin, or see whether what is followed is still a person"
     found, self.looked, self.looks = self._find(t, images), t, self.looks+1
     self.others += max(map(len, found), default=0) > 1
+    if self.cameras is None: return self._ask_each(t, found, images)
     if self.track is not None:
         now = self.at(t); fit = [float(box_iou(torch.from_numpy(f[:, :4]), torch.from_numpy(b[None])).max()) for f, b in zip(found, now) if len(f) and np.isfinite(b).all()]
-        if fit and np.mean(np.array(fit) > .2) >= .5 or not any(map(len, found)): self.hits += bool(fit); return
+        blind = not any(map(len, found)); self.unseen = self.unseen+any(i is not None for i in images) if blind else 0
+        if fit and np.mean(np.array(fit) > .2) >= .5 or blind and self.unseen < self.patience: self.hits += bool(fit); return
         self._lose()
     self.boxes = self._begin(t, found); self.hits += bool(np.isfinite(self.boxes).any())
 
@@ -168,18 +173,39 @@ def _ask(self: Follower, t, images):
 def _begin(self: Follower, t, found):
     "the boxes (v, 4) of whom to follow from here on, NaN where there is none"
     wish = self.person if self.last is None and self.person else {}; none = np.full((self.views, 4), np.nan)     # until somebody was learned
-    if self.cameras is None:
-        def pick(v, f):
-            if 'pixel' in wish and wish['pixel'][0] == v: return f[i, :4] if (i := _covering(f, wish['pixel'][1])) >= 0 else none[v]
-            return f[np.argmax(f[:, 4]*(f[:, 3]-f[:, 1])), :4] if len(f) else none[v]
-        boxes = np.stack([pick(v, f) for v, f in enumerate(found)])
-        if wish and not np.isfinite(boxes[wish['pixel'][0]]).all(): return self._wait(t, found)
-        return boxes
     if self.last is not None: wish = dict(place=self.last[1], reach=1000+2000*(t-self.last[0])/self.fps)      # lost: the one nearest to where he was
     who = associate(self.cameras, found, **wish)
     if who is None: return self._wait(t, found) if wish and self.last is None else none
     self.tall = who[2]
     return np.stack([f[i, :4] if i >= 0 else none[0] for f, i in zip(found, who[1])])
+
+@patch
+def _ask_each(self: Follower, t, found, images):
+    "each view by itself: keep the box that a find overlaps; begin where there is none yet, or none any more"
+    known, new = np.isfinite(self.boxes).all(1), self.last is None
+    w, pixel = self.person['pixel'] if new and self.person else (-1, None)                                    # until somebody was learned
+    if w >= 0 and not known[w] and _covering(found[w], pixel) < 0: return self._wait(t, found)
+    for v, (f, image) in enumerate(zip(found, images)):
+        if image is None: continue                                                                            # a view that is out says nothing
+        here = self._still(t, v, f) if known[v] and self.misses[v] < self.patience else None
+        if known[v] and here is None: self.misses[v] += 1; self.lost[v] += self.misses[v] == self.patience
+        if new or not known[v] or self.misses[v] >= self.patience:
+            i = _covering(f, pixel) if v == w else self._nearest(v, f, .6+1.2*self.misses[v]*self.look) if known[v] else int((f[:, 4]*(f[:, 3]-f[:, 1])).argmax()) if len(f) else -1
+            if i >= 0: here = f[i, :4]
+        if here is not None: self.boxes[v], self.misses[v] = here, 0; self.hits[v] += 1
+
+@patch
+def _still(self: Follower, t, v, f):
+    "the box of a view that was not lost: as it is, if a find (k, 5) overlaps it; the find to which he may have walked at 2 m/s since his joints were read; None"
+    if len(f) and float(box_iou(torch.from_numpy(f[:, :4]), torch.from_numpy(self.boxes[v][None])).max()) > .2: return self.boxes[v]
+    return f[i, :4] if self.last is not None and (i := self._nearest(v, f, 1.2*(t-self.last[0])/self.fps)) >= 0 else None
+
+@patch
+def _nearest(self: Follower, v, f, reach):
+    "the number of the box (k, 5) nearest to that of a view, no further than so many of its height; -1 for none"
+    if not len(f): return -1
+    off = np.linalg.norm(f[:, :2]+f[:, 2:4]-self.boxes[v, :2]-self.boxes[v, 2:], axis=1)/2/np.maximum((f[:, 2:4]-f[:, :2]).max(1), 1e-9)
+    return int(off.argmin()) if off.min() <= reach else -1
 
 @patch
 def _wait(self: Follower, t, found):
@@ -196,7 +222,7 @@ def _miss(self: Follower):
     if self.misses > 2 and self.track is not None: self._lose()
 
 @patch
-def _lose(self: Follower): self.track, self.misses, self.lost = None, 0, self.lost+1; self.boxes[:] = np.nan
+def _lose(self: Follower): self.track, self.misses, self.unseen, self.lost = None, 0, 0, self.lost+1; self.boxes[:] = np.nan
 
 # %% ../nbs/48_follow.ipynb #48f0110c
 @patch
@@ -208,7 +234,7 @@ def learn(self: Follower,
     "Take over what the detector found in frame `t`, if it makes sense."
     if self.cameras is None:
         boxes = box_of(xy)
-        if np.isfinite(boxes).any(): self.track, self.last = (t, np.where(np.isfinite(boxes), boxes, self.boxes if self.track is None else self.track[1])), (t, None)
+        if np.isfinite(boxes).any(): self.boxes, self.last = np.where(np.isfinite(boxes), boxes, self.boxes), (t, None)
         return
     size = np.nanmedian((box_of(xy)[:, 2:]-box_of(xy)[:, :2]).max(1)) if np.isfinite(xy).any() else np.nan
     X, residual, n = triangulate(self.cameras, xy, None if spread is None else view_weights(spread)); good = (n > 1) & (residual < 2*self.trust*size)
