@@ -269,6 +269,7 @@ class Protocol:
     name: str
     description: str
     root_relative: bool = True   # the root is subtracted from both poses first (P-MPJPE aligns by itself)
+    as_lifted: bool = False      # from a lifted pose it is not: what its root is off counts
     joints: tuple = JOINTS       # joints that are averaged; the root, which is exactly right when relative, is one of them
     stride: int = 1              # only frames whose number it divides
     mean: str = 'action'         # 'action': mean over actions of their means; 'frame': over all frames alike
@@ -278,9 +279,9 @@ class Protocol:
 
 # %% ../nbs/12_metrics.ipynb #97c3b046
 PROTOCOLS = {p.name: p for p in (
-    Protocol('studio', "the embedded benchmark: VideoPose3D's reading, and no sequence is faulty"),
-    Protocol('videopose3d', "VideoPose3D, PoseFormer, the paper's Table II: every frame at 50 Hz, root-relative, 17 joints with the zero root, mean over 15 actions, flip at test; S9 kept whole, S11 Directions 2 has no usable video",
-             drop=('S11-Directions-2',)),
+    Protocol('studio', "the embedded benchmark: VideoPose3D's reading, but from the root of either pose, and no sequence is faulty"),
+    Protocol('videopose3d', "VideoPose3D, PoseFormer, the paper's Table II: every frame at 50 Hz, root-relative, 17 joints with the root, mean over 15 actions, flip at test; S9 kept whole, S11 Directions 2 has no usable video",
+             as_lifted=True, drop=('S11-Directions-2',)),
     Protocol('motionbert', "MotionBERT, MotionAGFormer: the same mean, without the three shifted sequences of S9", drop=_SHIFTED_S9),
     Protocol('karfly', "learnable triangulation: mean over frames, root-relative, without the three shifted sequences of S9", mean='frame', flip=False, drop=_SHIFTED_S9),
     Protocol('microsoft', "Microsoft's multi-view line, TransFusion, PPT: absolute error in the world, every 64th frame", root_relative=False, stride=64, mean='frame', flip=False),
@@ -408,6 +409,7 @@ def evaluate_3d(
     protocol='studio', # name of the protocol
     seen=None,         # (n, j) bool: joints that nothing hides
     absolute=False,    # also the error without subtracting the root
+    lifted=False,      # `pred` has no place in the world: it is judged from the root under each protocol, its own or, where the protocol says so, the origin
 ) -> tuple:
     "Metrics (a dict, mm) and a DataFrame of one row a sequence. Raises `ValueError` for rows that do not fit or a protocol that leaves nothing."
     p = _protocol(protocol); pred, true, seen = (None if a is None else _numpy(a) for a in (pred, true, seen))
@@ -415,8 +417,8 @@ def evaluate_3d(
     rows, keep, dropped = _selection(rows, len(pred), p); cols = _joint_columns(p)
     rows, pred, true = rows[keep], pred[keep].astype(float), true[keep].astype(float); seen = None if seen is None else seen[keep][:, cols]
     world = mpjpe(pred, true, reduction='joint')[:, cols]
-    relative = root_relative(pred), root_relative(true)
-    pred, true = relative if p.root_relative else (pred, true)
+    relative = pred if lifted and p.as_lifted else root_relative(pred), root_relative(true)
+    pred, true = relative if lifted or p.root_relative else (pred, true)
     velocity, step = _velocity_errors(pred, true, rows)
     pred, true = pred[:, cols], true[:, cols]
     value = {'MPJPE': mpjpe(pred, true, reduction='joint'), 'P-MPJPE': p_mpjpe(pred, true, reduction='joint'),

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from ..core import *
-from ..metrics import PROTOCOLS, evaluate_3d, root_relative
+from ..metrics import PROTOCOLS, evaluate_3d
 from ..plan import data_path
 from .clips import open_store
 from .studio import StudioConfig, prepare_studio
@@ -99,7 +99,7 @@ def protocols_of(
 
 # %% ../../nbs/24_data.source.ipynb #5a0b6c05
 def evaluate_poses(
-    poses: dict,       # key -> joints: lifted, (v, t, j, 3) mm in the axes of each camera, wherever its root lies; or in space, (t, j, 3) world mm
+    poses: dict,       # key -> joints: lifted, (v, t, j, 3) mm in the axes of each camera, from the root; or in space, (t, j, 3) world mm
     store,             # the data set
     protocol='studio', # name of the protocol
 ) -> tuple:
@@ -113,5 +113,4 @@ def evaluate_poses(
             who.append(pd.DataFrame({c: row[c] for c in ('source', 'subject', 'action', 'trial')} | dict(key=key, frame=s.numbers) | ({} if v is None else dict(view=v))))
         if lifted: seen.append(s.seen.reshape(-1, s.seen.shape[-1]))
     found, true, who = np.concatenate([x.reshape(-1, *x.shape[-2:]) for x in poses.values()]), np.concatenate(true), pd.concat(who, ignore_index=True)
-    if not lifted: return evaluate_3d(found, true, who, absolute=True, protocol=protocol)
-    return evaluate_3d(root_relative(found), root_relative(true), who, seen=np.concatenate(seen), protocol=protocol)
+    return evaluate_3d(found, true, who, protocol, np.concatenate(seen) if lifted else None, absolute=not lifted, lifted=lifted)
