@@ -436,23 +436,27 @@ def lift_joints(
     group: int = 128, # frames at a time
     what='joints3d',  # or 'lifted3d'
 ):
-    "3D of the first view by the lifter, some frames at a time, each part with enough frames on both sides for the lifter's window. NaN for a joint that the view does not show."
+    """3D of the first view by the lifter, some frames at a time, each part with enough frames on both sides for the lifter's window. NaN for a joint that the view does not show,
+    and for all of a part that shows some joint in no frame; returns how many frames that leaves out though joints are there, and which were missing."""
     from mpst_nb.models.lifter import lift_sequence
-    half, held, start, done = lifter.config.frames//2, np.zeros((0, len(JOINTS), 2)), 0, 0
+    half, held, start, done, left, missed = lifter.config.frames//2, np.zeros((0, len(JOINTS), 2)), 0, 0, 0, set()
     def part(upto):
         found = np.isfinite(held).all(-1)
         X = np.full((len(held), len(JOINTS), 3), np.nan)
+        now = slice(done-start, upto-start)
         if found.any(0).all(): X = np.where(found[..., None], lift_sequence(lifter, held, size), np.nan)
-        X = X[done-start:upto-start]
+        elif found[now].any(): missed.update(np.array(JOINTS)[~found.any(0)])
+        X = X[now]
         writer.add3d(done, X, np.full(X.shape[:2], np.nan), np.isfinite(X[..., 0]).astype(int), what)
+        return int((found[now].any(1) & np.isnan(X[..., 0]).all(1)).sum())
     for first, a in read_joints(path, 'joints2d', group):
         held = np.concatenate([held, a[:, 0]])
         upto = first+len(a)-half
         if upto > done:
-            part(upto); done = upto
+            left += part(upto); done = upto
             keep = max(start, done-half)
             held, start = held[keep-start:], keep
-    part(start+len(held))
+    return left+part(start+len(held)), sorted(missed)
 
 # %% ../nbs/51_predict.ipynb #cdf39174
 _FILES = 'predictions.json', 'joints2d.parquet', 'joints3d.parquet', 'lifted3d.parquet', 'overlay.mp4', 'index.html', '.DS_Store'
@@ -689,6 +693,12 @@ class _Begun:
         state = _each(dict(walk=self.walk, remembered=remembered, sums=self.sums, parts=[p.name for p in self.parts]), np.generic, np.generic.item)
         self.states.keep(_each(state, np.ndarray, lambda a: torch.from_numpy(np.ascontiguousarray(a))))
 
+def _write_formats(path, formats):
+    "Write the files for other programs; returns what went wrong, since a prediction of hours is worth more than they are."
+    from mpst_nb.data.files import write_files
+    try: write_files(path, formats) if formats else None
+    except MpstError as e: return e
+
 def _find(begun, every, opened, names, overlay, means, progress):
     "All that is still to be found, a part at a time."
     n, walk = len(opened), begun.walk
@@ -728,7 +738,7 @@ def predict_videos(
     part: int = 1024,        # frames after which what was found is kept, so that the same call goes on from there if this one is cut off
 ) -> Path:
     "Predict joints of videos; returns `out`. Raises `MpstError`, and leaves nothing, for input that does not go together."
-    from mpst_nb.data.files import check_formats, write_files
+    from mpst_nb.data.files import check_formats
     say = say or (lambda _: None)
     choose(method, METHODS, 'method of triangulation'); _check_clip(clip)
     out, formats = _check_out(out, overwrite), check_formats(formats) if formats else []
@@ -742,7 +752,7 @@ def predict_videos(
     for n in notes: say(n)
     means = _meanings(solid, lifter is not None)
     about = _about(opened, cameras, names, job.where, job.how, notes, about, job.clip, lifter is not None, method)
-    digest = _digest([about, person, overlay, part, str(on)], [videos, boxes, keypoints], _index(opened), job.where, network)
+    digest = _digest([about, person, overlay, part, str(on), [getattr(o, 'remembers', ()) for o in (job.where, job.live)]], [videos, boxes, keypoints], _index(opened), job.where, network)
     with held(out, 'mpst predict'), _Begun(out, digest, job, say) as begun, atomic_path(out) as tmp:
         _check_out(out, overwrite)          # another one may have ended meanwhile
         _find(begun, part, opened, names, overlay, means, say is print)
@@ -750,10 +760,12 @@ def predict_videos(
         for v, runs in zip(about['videos'], job.live.runs): v['out'] = [dict(why=w, first=a, last=b-1) for w, a, b in runs]
         tmp.mkdir(); stills = _join_parts(begun.parts, tmp)
         if lifter is not None:
-            with JointsWriter(tmp, names, about=means) as w: lift_joints(tmp, lifter, opened.sizes[0], w, what='lifted3d' if solid else 'joints3d')
+            with JointsWriter(tmp, names, about=means) as w: left, missed = lift_joints(tmp, lifter, opened.sizes[0], w, what='lifted3d' if solid else 'joints3d')
+            if left: about['notes'].append(f"The lifter says nothing about {left} frames: for too long before and after them the first view does not show {', '.join(missed)}, and it needs every joint now and then."); say(about['notes'][-1])
         write_predictions(tmp, about)
         write_page(tmp, about, stills)
-        if formats: write_files(tmp, formats)
+        fault = _write_formats(tmp, formats)
+    if fault: raise MpstError(f"{fault} The prediction itself is whole, in {out}. When that is mended: mpst export {out} --formats {','.join(formats)}")
     say(f"{len(opened)} frames of {len(names)} views: {out/'index.html'}")
     return out
 
