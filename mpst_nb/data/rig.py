@@ -259,8 +259,8 @@ def fit_camera(
 ) -> tuple:
     "The camera for the video's own pixels, and a sentence that says what was done, '' if nothing. Raises `MpstError` if the sizes do not go together."
     (W, H), (w, h) = camera.size, video.size
-    if not camera.size_known and max(abs(w-W)/W, abs(h-H)/H) < .25:
-        return replace(camera, size=(w, h), size_known=True), ''
+    if not camera.size_known and (off := max(abs(w-W)/W, abs(h-H)/H)) < .25:
+        return replace(camera, size=(w, h), size_known=True), '' if off < .06 else f"The calibration does not say how large the images of camera {camera.name} were; its principal point makes them about {W} x {H} px, {video.path.name} is {w} x {h}, and was taken to be what was calibrated. If it is smaller or larger than that, write the size into the calibration."
     if (W, H) == (w, h): return camera, ''
     s = min(w/W, h/H)
     off = (np.array([w, h])-s*np.array([W, H]))/2
