@@ -304,8 +304,8 @@ PROFILES = {p.name: p for p in (
         ablations=(*_relations, dict(e_time=False), dict(e_3d=False), dict(e_3d='camera'), dict(relations='3d', e_3d='camera'), dict(frames=2)),   # 2: as long as the paper's 8
         ablations_once=(*(dict(views=v) for v in (1, 2, 3)), *(dict(method='baseline', keep=k) for k in (.85, .5, .3)), *(dict(method='baseline', images=n) for n in (75_000, 150_000, 300_000))),
         keeps=(1., .85, .7, .5, .3), frames_at_test=(1, 2, 4, 8, 16, 32, 64, 128, 256)),
-    Profile('paper', 'h36m', (0,), studio=dict(trials=2, frames=2048, fps=50., size=224), detector=_vit,
-        fit=dict(held_out=None, loaders=16), relation=dict(), lifter=dict(frames=81), lift=dict(), pretrained=True),
+    Profile('paper', 'h36m', (0, 1, 2), studio=dict(trials=2, frames=2048, fps=50., size=224), detector=_vit,
+        fit=dict(held_out=None, loaders=16, batch=64), relation=dict(), lifter=dict(frames=81), lift=dict(), pretrained=True),
 )}
 
 def profile(name: str) -> Profile:

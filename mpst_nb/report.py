@@ -897,7 +897,13 @@ def _claim(runs, number, text, metric, other, ours, make, paper=None, exceptions
         tuple(runs.name(r) for r in (*other, *ours)), missing, group=group)
 
 _PAPER_FPS, _CLIPS = 50, (('a', 8, 32), ('b', 32, 128))   # Human3.6M's frames a second; the clips that claim 3 compares
-_AT_EQUAL_IMAGES = 'At equally many images a step, so the fewer clips the longer they are; what as many clips do is in nbs/paper/remedies.'
+
+def _images_a_step(runs, short, long):
+    "What a comparison of clip lengths must say of the steps that they were trained in."
+    p = get_profile(runs.profile); batch = (p.fit | p.relation)['batch']
+    a, b = (max(1, batch//(4*f))*4*f for f in (short, long))          # of four views; a clip that has more is a step by itself
+    if a == b: return 'At equally many images a step, so the fewer clips the longer they are; what as many clips do is in nbs/paper/remedies.'
+    return f'A step has {a} images with clips of {short} frames and {b} with clips of {long}, so that as many images are {b/a:.3g} times fewer steps.'
 
 def _slower_films(runs):
     "The frames a second of a studio that has fewer than the paper's films; None otherwise."
@@ -917,7 +923,7 @@ def _detector_claims(runs):
     for n, short, long in _CLIPS:
         c = _claim(runs, f'3{n}', f'Longer clips do better: {long} frames than {short} (MSE)', 'MSE', runs.detector('mpst', frames=short),
             runs.detector('mpst', frames=long), (make(short), make(long)), frames.loc[[short, long], 'MSE'].tolist())
-        if (fps := _slower_films(runs)): c.note = f"Here these clips last {short/fps:.2f} and {long/fps:.2f} s, in the paper {short/_PAPER_FPS:.2f} and {long/_PAPER_FPS:.2f} s. {_AT_EQUAL_IMAGES}"
+        c.note = (f"Here these clips last {short/fps:.2f} and {long/fps:.2f} s, in the paper {short/_PAPER_FPS:.2f} and {long/_PAPER_FPS:.2f} s. " if (fps := _slower_films(runs)) else '')+_images_a_step(runs, short, long)
         yield c
 
 # %% ../nbs/52_report.ipynb #1c9b3ee8
@@ -993,7 +999,7 @@ def _span_claims(runs):
         make = [command('train', runs.profile, method='mpst', frames=f, seed=0) for f in (a, b)]
         c = _claim(runs, f'B2{n}', f"Clips as long as the paper's: {b/fps:.2f} s do better than {a/fps:.2f} s, here {b} frames than {a} (MSE)", 'MSE', runs.detector('mpst', frames=a),
             runs.detector('mpst', frames=b), make, paper_table('table3_frames').loc[[short, long], 'MSE'].tolist(), group=BEYOND)
-        c.note = _AT_EQUAL_IMAGES; yield c
+        c.note = _images_a_step(runs, a, b); yield c
 
 def _beyond_claims(runs):
     "What the paper does not claim and this project does: a view is better told by where its crop looks than by its number; and clips are compared by the time they span."
