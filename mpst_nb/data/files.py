@@ -117,6 +117,7 @@ def describe(
     out = dict(format='mpst_nb joints 1', frames=rec.frames, fps=rec.fps, skeleton=rec.skeleton, joints=list(rec.joints))
     if rec.joints3d is not None: out |= dict(space=rec.space, units3d='mm', axes=axes or _NATIVE[rec.space], axes_are=_SAYS[rec.space][axes or _NATIVE[rec.space]], root=_ROOT[rec.space])
     if rec.joints2d is not None: out |= dict(units2d=UNITS2D, cameras=list(rec.cameras), videos=list(rec.videos), sizes=[list(s) for s in rec.sizes])
+    if rec.joints2d is not None and rec.video_frame is not None: out |= dict(video_frame_is='the frame of each video, from 0, that shows the moment; none where its camera was out')
     return out
 
 # %% ../../nbs/28_data.files.ipynb #8b51231c
@@ -285,11 +286,11 @@ def write_coco(
         f.write('}\n')
 
 # %% ../../nbs/28_data.files.ipynb #18921072
-_ARRAYS = ('joints3d', 'joints2d', 'residual_px', 'views')
+_ARRAYS = ('joints3d', 'joints2d', 'residual_px', 'views', 'video_frame')
 
 def _arrays(rec, axes):
     "A recording's arrays by name, the 3D joints turned."
-    out = {k: a for k in _ARRAYS if (a := getattr(rec, k)) is not None}
+    out = {k: a for k in _ARRAYS if (a := getattr(rec, k)) is not None and (k != 'video_frame' or rec.joints2d is not None)}
     return out | (dict(joints3d=turned(rec, axes or _NATIVE[rec.space])) if rec.joints3d is not None else {})
 
 def write_npz(
@@ -312,7 +313,7 @@ def _of_ours(path, about, arrays):
     missing = [k for k in ('format', 'fps', 'joints', 'frames') if k not in about]
     if missing or about['format'] != 'mpst_nb joints 1': raise MpstError(f'{path} is not a file of joints of ours ({", ".join(missing) or about["format"]}).')
     n, j, v = about['frames'], len(about['joints']), len(about.get('cameras', ()))
-    shapes = dict(joints3d=(n, j, 3), joints2d=(n, v, j, 2), residual_px=(n, j), views=(n, j))
+    shapes = dict(joints3d=(n, j, 3), joints2d=(n, v, j, 2), residual_px=(n, j), views=(n, j), video_frame=(n, v))
     for k, a in arrays.items():
         if a.shape != shapes[k]: raise MpstError(f'{path}: {k} has shape {a.shape}, not {shapes[k]}.')
     space = about.get('space', 'world')
@@ -336,7 +337,7 @@ def write_joints_json(
 ):
     "The same as JSON, a line a frame. Raises `MpstError` for other axes."
     about, arrays = describe(rec, axes), _arrays(rec, axes)
-    plain = {k: np.where(np.isfinite(a), np.round(a, 4), None) for k, a in arrays.items()}
+    plain = {k: np.where(np.isfinite(a), np.nan_to_num(a).astype(int) if k == 'video_frame' else np.round(a, 4), None) for k, a in arrays.items()}
     with atomic_path(path) as tmp, open(tmp, 'w') as f:
         f.write(json.dumps(about, indent=1)[:-2]+',\n "data": [\n')
         for i in range(rec.frames): f.write((',\n' if i else '')+json.dumps({'frame': i} | {k: a[i].tolist() for k, a in plain.items()}, allow_nan=False, separators=(',', ':')))
