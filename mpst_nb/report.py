@@ -1353,7 +1353,7 @@ def figure_relations(
     for n, (e, (_, colour)) in enumerate(EMBEDDINGS.items()):
         _line(ax, {i: v for (i, name), v in found.items() if name == e}, colour, e, 'D' if n == 4 else 'o', .13*(n-2))
     ax.set_xticks(range(len(RELATIONS)), RELATIONS.values())
-    ax.grid(visible=False, axis='x'); ax.set_ylim(0, 1.08*ax.get_ylim()[1]); ax.set_xlim(-.5, len(RELATIONS)-.5)
+    ax.grid(visible=False, axis='x'); ax.margins(y=.12); ax.set_xlim(-.5, len(RELATIONS)-.5)
     fig = _finish(fig, ax, 'relations, in their order', "MSE, as a share of the baseline's with the same seed", legend=False)
     ax.legend(frameon=False, fontsize=8, loc='upper left', bbox_to_anchor=(1, 1)); return fig
 

@@ -193,6 +193,10 @@ def test_export_as_a_shell_sees_it(walk, tmp_path):
     X = table3d(walk)
     np.testing.assert_allclose(Y[:, names.index("Neck")], (X[:, 11] + X[:, 14]) / 2, atol=1e-3)
     assert np.isnan(Y[:, [names.index(n) for n in ("LHeel", "REye", "RBigToe")]]).all()
+    done = run(walk, "--formats", "trc", "--out", tmp_path, "--smooth", "6")
+    assert done.returncode == 0 and done.stdout.split() == [str(tmp_path / "joints3d.6hz.y-up.trc")], done.stderr
+    done = run(walk, "--formats", "trc", "--out", tmp_path, "--smooth", "0")
+    assert done.returncode == 1 and "--smooth 0: the cut-off must lie above 0" in done.stderr and "Traceback" not in done.stderr
     done = run(tmp_path, "--formats", "trc")
     assert done.returncode == 1 and "predictions.json is missing" in done.stderr and "Traceback" not in done.stderr
 

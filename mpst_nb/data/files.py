@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['UNITS2D', 'FORMATS', 'Recording', 'marker_names', 'read_results', 'turned', 'describe', 'write_trc', 'read_trc',
            'write_c3d', 'read_c3d', 'write_coco', 'write_npz', 'read_npz', 'write_joints_json', 'read_joints_json',
-           'check_formats', 'in_skeleton', 'write_files']
+           'check_formats', 'in_skeleton', 'smooth_joints', 'smoothed', 'write_files']
 
 # %% ../../nbs/28_data.files.ipynb #e10cdd97
 from dataclasses import dataclass, replace
@@ -14,6 +14,7 @@ import importlib.util, io, json, re, signal, struct, subprocess, sys
 
 import numpy as np
 import pyarrow.parquet as pq
+from scipy.signal import butter, sosfiltfilt
 
 from ..convert import convert
 from ..core import MpstError, atomic_path, choose, load_npz
@@ -34,6 +35,7 @@ class Recording:
     videos: tuple = ()          # v names of files
     sizes: tuple = ()           # v times (w, h) px
     video_frame: np.ndarray|None = None # (t, v) the frame of each video that shows the moment, NaN where none does; None: frame t
+    smooth: float|None = None   # Hz, the cut-off of the low-pass that the 3D joints went through; None: they are as found
 
     @property
     def frames(self): return len(self.joints3d if self.joints3d is not None else self.joints2d)
@@ -116,6 +118,7 @@ def describe(
     "What a file must say: format, frames, rate, joints, units, axes, root."
     out = dict(format='mpst_nb joints 1', frames=rec.frames, fps=rec.fps, skeleton=rec.skeleton, joints=list(rec.joints))
     if rec.joints3d is not None: out |= dict(space=rec.space, units3d='mm', axes=axes or _NATIVE[rec.space], axes_are=_SAYS[rec.space][axes or _NATIVE[rec.space]], root=_ROOT[rec.space])
+    if rec.joints3d is not None and rec.smooth is not None: out |= dict(smooth=rec.smooth, smooth_is='Hz, the cut-off of the low-pass that the 3D joints went through: Butterworth of second order, there and back')
     if rec.joints2d is not None: out |= dict(units2d=UNITS2D, cameras=list(rec.cameras), videos=list(rec.videos), sizes=[list(s) for s in rec.sizes])
     if rec.joints2d is not None and rec.video_frame is not None: out |= dict(video_frame_is='the frame of each video, from 0, that shows the moment; none where its camera was out')
     return out
@@ -132,10 +135,12 @@ def write_trc(
     X, n, rate = turned(_solid(rec, path), axes), len(rec.joints), f'{rec.fps:.9g}'
     name = lambda i: ''.join(f'{m}\t\t\t' for m in marker_names(rec.joints)) if i is None else ''.join(f'{c}{k+1}\t' for k in range(n) for c in 'XYZ')
     with atomic_path(path) as tmp, open(tmp, 'w', newline='\n') as f:
-        f.write(f'PathFileType\t4\t(X/Y/Z)\t{Path(path).name} ({_SAYS[rec.space][axes]}; root {_ROOT[rec.space]})\n'+'\t'.join(_TRC)+'\n'+'\t'.join(map(str, (rate, rate, len(X), n, 'mm', rate, 1, len(X))))+'\n')
+        f.write(f'PathFileType\t4\t(X/Y/Z)\t{Path(path).name} ({_SAYS[rec.space][axes]}; root {_ROOT[rec.space]}{_low_pass(rec)})\n'+'\t'.join(_TRC)+'\n'+'\t'.join(map(str, (rate, rate, len(X), n, 'mm', rate, 1, len(X))))+'\n')
         f.write(f'Frame#\tTime\t{name(None)}\n\t\t{name(0)}\n\n')
         for i, x in enumerate(X):
             f.write(f'{i+1}\t{i/rec.fps:.6f}\t'+''.join(f'{v[0]:.4f}\t{v[1]:.4f}\t{v[2]:.4f}\t' if v[0] == v[0] else '\t\t\t' for v in x.tolist())+'\n')
+
+def _low_pass(rec): return '' if rec.smooth is None else f'; low-pass at {rec.smooth:g} Hz'
 
 def _solid(rec, path):
     "The recording, if it has 3D joints."
@@ -200,7 +205,7 @@ def write_c3d(
     point['RATE']['value'], point['UNITS']['value'], point['LABELS']['value'] = [rec.fps], ['mm'], list(marker_names(rec.joints))
     c['data']['points'] = np.concatenate([X, np.ones((*X.shape[:2], 1))], -1).transpose(2, 1, 0)
     for key, screen in zip(('X_SCREEN', 'Y_SCREEN'), _SCREEN[axes]): c.add_parameter('POINT', key, [screen])
-    for key, text in (('AXES', _SAYS[rec.space][axes]), ('ROOT', _ROOT[rec.space]), ('SPACE', rec.space)): c.add_parameter('MPST', key, [text])
+    for key, text in (('AXES', _SAYS[rec.space][axes]), ('ROOT', _ROOT[rec.space]), ('SPACE', rec.space), ('FILTER', _low_pass(rec)[2:] or 'none')): c.add_parameter('MPST', key, [text])
     with atomic_path(path) as tmp: c.write(str(tmp))
 
 # %% ../../nbs/28_data.files.ipynb #01064bd5
@@ -319,7 +324,7 @@ def _of_ours(path, about, arrays):
     space = about.get('space', 'world')
     if 'joints3d' in arrays: arrays = arrays | dict(joints3d=arrays['joints3d']@choose(about['axes'], _TURNS[space], f'axes in {path}:'))
     whole = {k: tuple(about.get(k, ())) for k in ('cameras', 'videos')}
-    return Recording(tuple(about['joints']), float(about['fps']), **{'joints3d': None} | arrays, space=space, **whole, sizes=tuple(map(tuple, about.get('sizes', ()))))
+    return Recording(tuple(about['joints']), float(about['fps']), **{'joints3d': None} | arrays, space=space, **whole, sizes=tuple(map(tuple, about.get('sizes', ()))), smooth=about.get('smooth'))
 
 # %% ../../nbs/28_data.files.ipynb #d56c1127
 def read_npz(
@@ -388,6 +393,29 @@ def in_skeleton(
     turn = lambda a: None if a is None else convert(a, 'h36m17', skeleton, rule)
     return replace(rec, joints=SKELETONS[skeleton].joints, joints3d=turn(rec.joints3d), joints2d=turn(rec.joints2d), residual_px=None, views=None)
 
+# %% ../../nbs/28_data.files.ipynb #937c02a0
+def smooth_joints(
+    joints,    # (t, ..., 3) mm, NaN where there is none
+    fps: float, # frames a second
+    hz: float, # the cut-off
+) -> np.ndarray:
+    "The joints without what moves faster, not delayed: Butterworth's filter of second order, there and back. Each stretch between gaps by itself; gaps stay. Raises `MpstError` for a cut-off that is not above 0 and below half the rate."
+    if not 0 < hz < fps/2: raise MpstError(f'--smooth {hz:g}: the cut-off must lie above 0 and below half of the {fps:g} frames a second, {fps/2:g} Hz. 6 Hz is usual for walking.')
+    sos = butter(2, fps/np.pi*np.arctan(np.tan(np.pi*hz/fps)/(2**.5-1)**.25), fs=fps, output='sos')
+    out = np.array(joints, float); flat = out.reshape(len(out), -1, 3)
+    for x in flat.swapaxes(0, 1):
+        there = np.isfinite(x).all(-1); edges = np.flatnonzero(np.diff(np.r_[0, there, 0]))
+        for a, b in zip(edges[::2], edges[1::2]):
+            if b-a > 1: x[a:b] = sosfiltfilt(sos, x[a:b], 0, padlen=min(round(3*fps/hz), b-a-1))
+    return out
+
+def smoothed(
+    rec: Recording, # with 3D joints or without
+    hz,             # the cut-off; None: as it is
+) -> Recording:
+    "The recording with its 3D joints filtered, without residual, which is of the others. Raises `MpstError` for a cut-off that cannot be."
+    return rec if hz is None or rec.joints3d is None else replace(rec, joints3d=smooth_joints(rec.joints3d, rec.fps, hz), residual_px=None, smooth=float(hz))
+
 # %% ../../nbs/28_data.files.ipynb #d44d8e94
 def write_files(
     folder,              # of a prediction
@@ -397,15 +425,16 @@ def write_files(
     skeleton: str = 'h36m17', # of the joints
     rule: str = 'exact', # of the conversion to that skeleton
     lifted=False,        # the lifter's 3D joints, of a prediction that has both
+    smooth=None,         # Hz: the cut-off of the low-pass for 3D joints, see `smooth_joints`; None: as they were found
 ) -> list:
     "Write a prediction's joints for other programs; returns the paths. Raises `MpstError` for formats, axes, a skeleton or a folder that are not known, and for what a format cannot hold."
     names, rec = check_formats(formats), read_results(folder, lifted)
-    check_formats(names, rec.joints3d is not None, rec.frames); rec = in_skeleton(rec, skeleton, rule)
+    check_formats(names, rec.joints3d is not None, rec.frames); rec = smoothed(in_skeleton(rec, skeleton, rule), smooth)
     axes = axes and choose(axes.replace('-', ' '), ['z up', 'y up'], 'axes')
     out = Path(out or folder); paths = []
     if out.is_file(): raise MpstError(f'--out {out} is a file; name a folder.')
     for f in names:
         file, write, usual, needs = FORMATS[f]; a = axes or usual; file = file.replace('joints', 'lifted', 1) if lifted and needs != '2D' else file
-        path = out/file.format('' if skeleton == 'h36m17' else f'.{skeleton}', axes=(a or '').replace(' ', '-'))
+        path = out/file.format(f'.{skeleton}'*(skeleton != 'h36m17')+(f'.{rec.smooth:g}hz' if rec.smooth is not None and needs != '2D' else ''), axes=(a or '').replace(' ', '-'))
         write(path, rec, a); paths.append(path)
     return paths
