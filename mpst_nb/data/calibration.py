@@ -21,7 +21,7 @@ from ..core import MpstError, choose
 from .rig import _check_cameras, _read_own, _read_qca, _sees, axes_point
 
 # %% ../../nbs/25_data.calibration.ipynb #0d00c068
-MAX_CAMERAS = 8
+MAX_CAMERAS = 64     # of a file
 UNITS = {'mm': 1., 'cm': 10., 'm': 1000.}   # what one unit is in mm
 _NAMES = dict(K=('matrix', 'camera_matrix', 'K', 'cameraMatrix', 'calibration_matrix'), D=('distortions', 'distortion_coefficients', 'D', 'dist', 'distCoeffs', 'distCoef', 'distortion'),
               R=('rotation', 'R', 'rvec', 'rotation_matrix'), t=('translation', 'T', 't', 'tvec'), size=('size', 'image_size', 'resolution'))
@@ -385,7 +385,7 @@ def read_cameras(
     subject=None,  # whose cameras, for Human3.6M's tables: 'S1' or 1; other formats know none
     unit=None,     # 'mm', 'cm' or 'm' of the places; None: what the file says, or else a guess with a note
 ) -> tuple:
-    """One to eight `Camera` (world mm, x_cam = R (X - T)), in the file's order, and notes: a sentence for each thing that had to be assumed.
+    """The `Camera`s (world mm, x_cam = R (X - T)), in the file's order, and notes: a sentence for each thing that had to be assumed.
     Raises `MpstError` that names the file, the camera and the remedy for what cannot be read or cannot be."""
     notes, cameras, units = [], [], []
     for p in (files := _files(path, subject, notes)):
@@ -393,7 +393,7 @@ def read_cameras(
         cameras += got; units.append(stated)
     if isinstance(path, (list, tuple)): path = ', '.join(p.name for p in files)
     if len(set(units)) > 1 and unit is None: raise MpstError(f"calibration {path}: its files state different units ({', '.join(u or 'none' for u in units)}); say which: --unit m or mm, or unit= in Python.")
-    if len(cameras) > MAX_CAMERAS: raise MpstError(f"calibration {path} holds {len(cameras)} cameras ({', '.join(c.name for c in cameras)}); at most {MAX_CAMERAS} are used together. Leave some out.")
+    if len(cameras) > MAX_CAMERAS: raise MpstError(f"calibration {path} holds {len(cameras)} cameras ({', '.join(c.name for c in cameras)}); no more than {MAX_CAMERAS} are read. Leave some out.")
     scale = UNITS[_unit(cameras, units[0], unit, path, notes)]
     cameras = [replace(c, T=c.T*scale) for c in cameras]
     for c in cameras: _sane(c, path)
