@@ -57,7 +57,10 @@ def as_engine(
     if how == 'bf16': low = copy.deepcopy(net).to(torch.bfloat16); run = lambda x: low(x.to(torch.bfloat16) if x.is_floating_point() else x).float()
     if how == 'int8':
         with warnings.catch_warnings(): warnings.simplefilter('ignore'); run = torch.ao.quantization.quantize_dynamic(copy.deepcopy(net), {torch.nn.Linear}, dtype=torch.qint8)
-    if how == 'compile': run = torch.compile(net)
+    if how == 'compile':
+        compiled = torch.compile(net)
+        def run(x):
+            with torch._dynamo.config.patch(recompile_limit=64): return compiled(x)      # stages and batches are shapes of one function, of which dynamo leaves all but eight uncompiled
     if how == 'onnx': run = _onnx(net.net, x)
     def call(x):
         with torch.inference_mode(): return run(x)
