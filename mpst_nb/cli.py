@@ -107,7 +107,7 @@ def _predict(a):
     from mpst_nb.predict import load_lifter, predict_videos
     lifter = a.lifter if a.lifter == 'auto' else None if a.lifter == 'none' else load_lifter(a.lifter)
     predict_videos(a.videos, a.calibration, a.out, a.weights, a.boxes, a.box, a.frames, a.clip, lifter=lifter, method=a.method, formats=a.formats, overwrite=a.overwrite,
-                   offsets=a.offsets, together=a.in_step, keypoints=a.keypoints, skeleton=a.skeleton, rule=a.rule, least=a.least, person=a.person, subject=a.subject, unit=a.unit)
+                   offsets=a.offsets, together=a.in_step, keypoints=a.keypoints, skeleton=a.skeleton, rule=a.rule, least=a.least, person=a.person, subject=a.subject, unit=a.unit, mirror=a.mirror)
 
 def _prepare_arguments(c):
     c.add_argument('source', choices=['studio', 'h36m'], help='studio: the embedded benchmark; h36m: Human3.6M, for the paper profile')
@@ -144,6 +144,7 @@ def _predict_arguments(c):
     c.add_argument('--frames', type=int, help='only the first so many moments')
     c.add_argument('--clip', type=int, help='frames that the detector sees at once (default: as it was trained)')
     c.add_argument('--method', default='dlt', choices=['dlt', 'plain', 'ransac'], help='of triangulation: dlt, views weighted by confidence where it is known (default); plain, all alike; ransac, those that agree')
+    c.add_argument('--mirror', action=argparse.BooleanOptionalAction, default=True, help='look at the mirror image of each crop too: nearer to the truth, and slower')
     c.add_argument('--formats', default='', help='write these too, with commas: trc, c3d, coco, npz, json')
     c.add_argument('--overwrite', action='store_true', help='replace results that are in --out')
 

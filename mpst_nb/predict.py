@@ -27,7 +27,7 @@ from .follow import Follower, read_person, view_weights
 from .fuse import places_together
 from .models.weights import from_pretrained, list_weights, part_folder
 from .people import PeopleFinder, PeopleJoints, TorchvisionFinder, boxes_of_people, read_people
-from .skeleton import BONES, JOINTS, LEFT, RIGHT
+from .skeleton import BONES, JOINTS, LEFT, MIRROR, RIGHT
 
 # %% ../nbs/51_predict.ipynb #0e6c740b
 def crop_image(
@@ -167,13 +167,16 @@ def _check_views(model, n, cameras=None):
 def _check_clip(clip):
     if clip is not None and clip < 1: raise MpstError(f"--clip {clip}: the network sees one frame at once at least.")
 
-def _joints(model, crops, maps, where, cameras, device):
+def _has_maps(model): return getattr(model.config, 'head', '') == 'integral'
+
+def _joints(model, crops, maps, where, cameras, device, mirror):
     "The network's joints (v, t, j, 2) image px in crops (v, t, h, w, 3), NaN in a view without a box; and their doubt (v, t, j) image px (see `places_together`), NaN where there are no heat maps."
     seen = np.isfinite(where).all(-1)
     known = [seen, *([crop_geometry(cameras, maps, crops.shape[-2])] if getattr(model.config, 'by_camera', False) else [])]
     frames, *known = (torch.from_numpy(a)[None].to(device) for a in (crops, *known))
-    if getattr(model.config, 'head', '') == 'integral':   # heat maps: the views decide together
+    if _has_maps(model):                                  # the views decide together
         raw = model.raw(frames).float()
+        if mirror: raw = (raw+model.raw(frames.flip(-2)).float().flip(-1)[:, list(MIRROR)])/2
         heat = raw.flatten(2).softmax(-1).view_as(raw).unflatten(0, frames.shape[1:3]).cpu().numpy()
         xy, doubt = places_together(cameras, heat, maps, model.trunk.stride, seen)
         return apply_affine(invert_affine(maps), xy), doubt/np.sqrt(np.linalg.det(maps[..., :2]))[..., None]
@@ -191,6 +194,7 @@ def detect(
     keep=None,                  # called with the images of a frame; what it returns is passed on
     cameras=None,               # v cameras, for a network that wants to know where each crop looks (embed_3d='camera')
     live=None,                  # `LiveViews`, which remembers what was out
+    mirror=True,                # a network of heat maps looks at the mirror image of each crop too, and the mean of both maps counts
     walk=None,                  # dict that holds, at each yield, what the next clip needs; one that was filled: go on there, with `boxes` and `live` as they were
 ):
     """Yields (first frame, joints2d (v, n, j, 2) image px, their spread (v, n, j) px or NaN, boxes (v, n, 4), what `keep` returned for each frame).
@@ -211,7 +215,7 @@ def detect(
         kept.append(keep(images) if keep else None)
         if i < f-1 and t < len(videos)-1: continue
         if i < f-1: crops, maps, where = (np.roll(a, -i-1, 1) for a in (crops, maps, where))   # oldest first
-        (xy, spread), n = _joints(model, crops, maps, where, cameras, device), len(kept)
+        (xy, spread), n = _joints(model, crops, maps, where, cameras, device, mirror), len(kept)
         boxes.learn(t, xy[:, -1], spread[:, -1])
         walk['next'] = t+1
         yield t+1-n, xy[:, f-n:], spread[:, f-n:], where[:, f-n:].copy(), kept
@@ -596,7 +600,7 @@ class _Job:
         "Sentences for the user when all is done."
         return [*([self.where.outcome] if isinstance(self.where, Follower) else []), *self.live.said(names, fps)]
 
-def _job(opened, cameras, names, network, device, clip, method, look, given):
+def _job(opened, cameras, names, network, device, clip, method, mirror, look, given):
     "The `_Job` of a network, or of joints that are given (`network` is None)."
     tiles, live, solid = Tiles(opened.sizes), LiveViews(len(names)), cameras is not None and len(cameras) > 1
     if network is None:
@@ -607,7 +611,7 @@ def _job(opened, cameras, names, network, device, clip, method, look, given):
     clip = clip or getattr(network.config, 'frames', None) or 8
     by = 'ransac' if method == 'ransac' else 'dlt'
     solve = (lambda xy, spread: triangulate(cameras, xy, None if method == 'plain' else view_weights(spread), by)) if solid else None
-    return _Job(lambda walk: detect(network, opened, where, clip, device, tiles.reduce, cameras, live, walk), solve, where, how, [where.assumption], clip, tiles, live)
+    return _Job(lambda walk: detect(network, opened, where, clip, device, tiles.reduce, cameras, live, mirror, walk), solve, where, how, [where.assumption], clip, tiles, live)
 
 # %% ../nbs/51_predict.ipynb #71fc5052
 def _write_part(path, found, until, job, opened, names, overlay, means, bar):
@@ -735,6 +739,7 @@ def predict_videos(
     person=None,             # whom of several, 'CAMERA:X,Y' px or 'X,Y' mm: see `48_follow`
     subject=None,            # whose cameras, for Human3.6M's tables
     unit=None,               # of a calibration that does not state it
+    mirror=True,             # look at the mirror image of each crop too, as most detectors are tested: nearer to the truth, and slower (networks of heat maps)
     part: int = 1024,        # frames after which what was found is kept, so that the same call goes on from there if this one is cut off
 ) -> Path:
     "Predict joints of videos; returns `out`. Raises `MpstError`, and leaves nothing, for input that does not go together."
@@ -747,11 +752,11 @@ def predict_videos(
     solid, on = cameras is not None and len(cameras) > 1, pick_device(device)
     if guess := str(lifter) == 'auto': lifter = load_lifter('studio') if not solid and 'lifter' in list_weights().get('studio', ()) else None
     check_formats(formats, solid or lifter is not None, len(opened))
-    job = _job(opened, cameras, names, network, on, clip, method, dict(box=box, boxes=boxes, person=person, progress=say is print), dict(keypoints=keypoints, person=person, skeleton=skeleton, rule=rule, least=least))
+    job = _job(opened, cameras, names, network, on, clip, method, mirror, dict(box=box, boxes=boxes, person=person, progress=say is print), dict(keypoints=keypoints, person=person, skeleton=skeleton, rule=rule, least=least))
     notes = [*notes, *job.said, *_remarks(network, len(names), solid, lifter is not None, about), *[_GUESS]*(guess and lifter is not None)]
     for n in notes: say(n)
     means = _meanings(solid, lifter is not None)
-    about = _about(opened, cameras, names, job.where, job.how, notes, about, job.clip, lifter is not None, method)
+    about = _about(opened, cameras, names, job.where, job.how, notes, about | dict(mirrored=mirror and network is not None and _has_maps(network)), job.clip, lifter is not None, method)
     digest = _digest([about, person, overlay, part, str(on), [getattr(o, 'remembers', ()) for o in (job.where, job.live)]], [videos, boxes, keypoints], _index(opened), job.where, network)
     with held(out, 'mpst predict'), _Begun(out, digest, job, say) as begun, atomic_path(out) as tmp:
         _check_out(out, overwrite)          # another one may have ended meanwhile
