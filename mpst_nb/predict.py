@@ -697,6 +697,12 @@ class _Begun:
         state = _each(dict(walk=self.walk, remembered=remembered, sums=self.sums, parts=[p.name for p in self.parts]), np.generic, np.generic.item)
         self.states.keep(_each(state, np.ndarray, lambda a: torch.from_numpy(np.ascontiguousarray(a))))
 
+def _lift(path, lifter, size, names, means, solid):
+    "Write what the lifter, if there is one, makes of the first view; returns what is to be said about it."
+    if lifter is None: return []
+    with JointsWriter(path, names, about=means) as w: left, missed = lift_joints(path, lifter, size, w, what='lifted3d' if solid else 'joints3d')
+    return [f"The lifter says nothing about {left} frames: for too long before and after them the first view does not show {', '.join(missed)}, and it needs every joint now and then."]*bool(left)
+
 def _write_formats(path, formats):
     "Write the files for other programs; returns what went wrong, since a prediction of hours is worth more than they are."
     from mpst_nb.data.files import write_files
@@ -764,9 +770,7 @@ def predict_videos(
         for n in job.after(names, opened.fps): about['notes'].append(n); say(n)
         for v, runs in zip(about['videos'], job.live.runs): v['out'] = [dict(why=w, first=a, last=b-1) for w, a, b in runs]
         tmp.mkdir(); stills = _join_parts(begun.parts, tmp)
-        if lifter is not None:
-            with JointsWriter(tmp, names, about=means) as w: left, missed = lift_joints(tmp, lifter, opened.sizes[0], w, what='lifted3d' if solid else 'joints3d')
-            if left: about['notes'].append(f"The lifter says nothing about {left} frames: for too long before and after them the first view does not show {', '.join(missed)}, and it needs every joint now and then."); say(about['notes'][-1])
+        for n in _lift(tmp, lifter, opened.sizes[0], names, means, solid): about['notes'].append(n); say(n)
         write_predictions(tmp, about)
         write_page(tmp, about, stills)
         fault = _write_formats(tmp, formats)
