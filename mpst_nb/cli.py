@@ -144,7 +144,7 @@ def _predict_arguments(c):
     c.add_argument('--frames', type=int, help='only the first so many moments')
     c.add_argument('--clip', type=int, help='frames that the detector sees at once (default: as it was trained)')
     c.add_argument('--method', default='dlt', choices=['dlt', 'plain', 'ransac'], help='of triangulation: dlt, views weighted by confidence where it is known (default); plain, all alike; ransac, those that agree')
-    c.add_argument('--mirror', action=argparse.BooleanOptionalAction, default=True, help='look at the mirror image of each crop too: nearer to the truth, and slower')
+    c.add_argument('--mirror', action=argparse.BooleanOptionalAction, default=True, help='look at the mirror image of each crop too: nearer to the truth, and slower (networks as that of the box)')
     c.add_argument('--formats', default='', help='write these too, with commas: trc, c3d, coco, npz, json')
     c.add_argument('--overwrite', action='store_true', help='replace results that are in --out')
 

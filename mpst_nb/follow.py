@@ -85,7 +85,7 @@ def read_person(
 # %% ../nbs/48_follow.ipynb #48f0110a
 class Follower:
     "The person's boxes while a video is read: `at` says where to crop a frame, `learn` is told what was found there. Raises `MpstError` for a wish that cannot be: see `read_person`."
-    remembers = 'looked', 'track', 'boxes', 'misses', 'tall', 'looks', 'hits', 'lost', 'last', 'others', 'unseen'     # what one must be given to go on where another was cut off
+    remembers = 'looked', 'track', 'boxes', 'misses', 'tall', 'looks', 'hits', 'lost', 'last', 'others', 'unseen', 'seen', 'alone', 'begun', 'since'     # what one must be given to go on where another was cut off
 
     def __init__(self,
         finder,         # `Finder`, or what has `find_in(t, images)`: `TorchvisionFinder`, `PeopleFinder`
@@ -104,6 +104,7 @@ class Follower:
         self.looked, self.track, self.boxes = -np.inf, None, np.full((self.views, 4), np.nan)
         self.misses, self.hits, self.lost = [np.zeros(self.views, int) for _ in range(3)] if self.cameras is None else [0]*3     # of each view, if each is by itself
         self.tall, self.looks, self.last, self.others, self.unseen = None, 0, None, 0, 0
+        self.seen, self.alone, self.begun, self.since = np.full(self.views, np.nan), np.ones(self.views, bool), None, None     # when a view last showed him in a find, and whether nobody else; (t, middle) of whom was begun with; since when he can be there
         if person is not None and self.cameras is None and 'place' in person: raise MpstError("--person X,Y is a place in the world, which needs a calibration of two views or more; without one say --person CAMERA:X,Y.")
 
     @property
@@ -158,12 +159,15 @@ def _at_least(self: Follower, camera, box, X):
 @patch
 def _ask(self: Follower, t, images):
     "look with the finder: begin, or see whether what is followed is still a person"
+    says = [i is not None and k for i, k in zip(images, self.finder.knows(t) if hasattr(self.finder, 'knows') else [True]*self.views)]
+    if not any(says): return                                               # nothing to be learned from: asked again when there is
     found, self.looked, self.looks = self._find(t, images), t, self.looks+1
     self.others += max(map(len, found), default=0) > 1
-    if self.cameras is None: return self._ask_each(t, found, images)
+    if self.since is None and (says[self.person['pixel'][0]] if self.person and 'pixel' in self.person else True): self.since = t
+    if self.cameras is None: return self._ask_each(t, found, says)
     if self.track is not None:
         now = self.at(t); fit = [float(box_iou(torch.from_numpy(f[:, :4]), torch.from_numpy(b[None])).max()) for f, b in zip(found, now) if len(f) and np.isfinite(b).all()]
-        blind = not any(map(len, found)); self.unseen = self.unseen+any(i is not None for i in images) if blind else 0
+        blind = not any(map(len, found)); self.unseen = self.unseen+1 if blind else 0
         if fit and np.mean(np.array(fit) > .2) >= .5 or blind and self.unseen < self.patience: self.hits += bool(fit); return
         self._lose()
     self.boxes = self._begin(t, found); self.hits += bool(np.isfinite(self.boxes).any())
@@ -174,43 +178,43 @@ def _begin(self: Follower, t, found):
     "the boxes (v, 4) of whom to follow from here on, NaN where there is none"
     wish = self.person if self.last is None and self.person else {}; none = np.full((self.views, 4), np.nan)     # until somebody was learned
     if self.last is not None: wish = dict(place=self.last[1], reach=1000+2000*(t-self.last[0])/self.fps)      # lost: the one nearest to where he was
+    elif wish and self.begun: wish = dict(place=self.begun[1], reach=300+1500*(t-self.begun[0])/self.fps)    # whom the wish meant may walk while the first clip is read
     who = associate(self.cameras, found, **wish)
-    if who is None: return self._wait(t, found) if wish and self.last is None else none
-    self.tall = who[2]
+    if who is None: return self.boxes if self.begun and self.last is None and self.person else self._wait(t, found) if wish and self.last is None else none
+    self.tall, self.begun = who[2], (t, who[0])
     return np.stack([f[i, :4] if i >= 0 else none[0] for f, i in zip(found, who[1])])
 
 @patch
-def _ask_each(self: Follower, t, found, images):
+def _ask_each(self: Follower, t, found, says):
     "each view by itself: keep the box that a find overlaps; begin where there is none yet, or none any more"
-    known, new = np.isfinite(self.boxes).all(1), self.last is None
-    w, pixel = self.person['pixel'] if new and self.person else (-1, None)                                    # until somebody was learned
-    if w >= 0 and not known[w] and _covering(found[w], pixel) < 0: return self._wait(t, found)
-    for v, (f, image) in enumerate(zip(found, images)):
-        if image is None: continue                                                                            # a view that is out says nothing
-        here = self._still(t, v, f) if known[v] and self.misses[v] < self.patience else None
-        if known[v] and here is None: self.misses[v] += 1; self.lost[v] += self.misses[v] == self.patience
-        if new or not known[v] or self.misses[v] >= self.patience:
-            i = _covering(f, pixel) if v == w else self._nearest(v, f, .6+1.2*self.misses[v]*self.look) if known[v] else int((f[:, 4]*(f[:, 3]-f[:, 1])).argmax()) if len(f) else -1
-            if i >= 0: here = f[i, :4]
-        if here is not None: self.boxes[v], self.misses[v] = here, 0; self.hits[v] += 1
+    known = np.isfinite(self.boxes).all(1)
+    w, pixel = self.person['pixel'] if self.last is None and self.person else (-1, None)                      # until somebody was learned
+    if w >= 0 and not known[w] and (not says[w] or _covering(found[w], pixel) < 0): return self._wait(t, found)
+    for v, f in enumerate(found):
+        if not says[v]: continue                                                                              # a view that is out, or of which a file is silent
+        here = self._there(t, v, f) if known[v] else f[i, :4] if (i := _covering(f, pixel) if v == w else int((f[:, 4]*(f[:, 3]-f[:, 1])).argmax()) if len(f) else -1) >= 0 else None
+        if here is not None: self.boxes[v], self.misses[v], self.seen[v], self.alone[v] = here, 0, t, len(f) == 1; self.hits[v] += 1
+        elif known[v]: self.misses[v] += 1; self.lost[v] += self.misses[v] == self.patience
 
 @patch
-def _still(self: Follower, t, v, f):
-    "the box of a view that was not lost: as it is, if a find (k, 5) overlaps it; the find to which he may have walked at 2 m/s since his joints were read; None"
-    if len(f) and float(box_iou(torch.from_numpy(f[:, :4]), torch.from_numpy(self.boxes[v][None])).max()) > .2: return self.boxes[v]
-    return f[i, :4] if self.last is not None and (i := self._nearest(v, f, 1.2*(t-self.last[0])/self.fps)) >= 0 else None
+def _there(self: Follower, t, v, f):
+    "the box of a view, if a find (k, 5) overlaps it; the find to which he may have walked at 2 m/s since one last did, a metre further if he was lost, but no further than a metre if others stood about; None"
+    lost = self.misses[v] >= self.patience
+    if len(f) and not lost and float((o := box_iou(torch.from_numpy(f[:, :4]), torch.from_numpy(self.boxes[v][None]))[:, 0]).max()) > .2: return self.boxes[v] if self.last is not None else f[int(o.argmax()), :4]
+    reach = 1.2*(t-self.seen[v])/self.fps+.6*lost
+    return f[i, :4] if (i := self._nearest(v, f, reach if self.alone[v] else min(reach, .6))) >= 0 else None
 
 @patch
 def _nearest(self: Follower, v, f, reach):
-    "the number of the box (k, 5) nearest to that of a view, no further than so many of its height; -1 for none"
+    "the number of the box (k, 5) nearest to that of a view, no further than so many heights, of the smaller of both; -1 for none"
     if not len(f): return -1
-    off = np.linalg.norm(f[:, :2]+f[:, 2:4]-self.boxes[v, :2]-self.boxes[v, 2:], axis=1)/2/np.maximum((f[:, 2:4]-f[:, :2]).max(1), 1e-9)
+    b = self.boxes[v]; off = np.linalg.norm(f[:, :2]+f[:, 2:4]-b[:2]-b[2:], axis=1)/2/np.clip((f[:, 2:4]-f[:, :2]).max(1), 1e-9, max((b[2:]-b[:2]).max(), 1e-9))
     return int(off.argmin()) if off.min() <= reach else -1
 
 @patch
 def _wait(self: Follower, t, found):
     "nobody where the person was wished for: not yet, or an error"
-    if t < 2*self.fps: return np.full((self.views, 4), np.nan)
+    if self.since is None or t-self.since < 2*self.fps: return np.full((self.views, 4), np.nan)
     there = [f"view {v+1}: {', '.join('{:.0f},{:.0f}'.format(*((b[:2]+b[2:4])/2)) for b in f)}" for v, f in enumerate(found) if len(f)]
     places = [] if self.cameras is None else sorted({tuple(int(v) for v in np.round(p[1][:2], -2)) for p in _proposals(self.cameras, found)})
     raise MpstError(f"--person: in the first two seconds nobody is there. People are at {'; '.join(there) or 'no place that the finder knows'} (px){', in the world at about '+' or '.join(f'{x},{y}' for x, y in places[:6])+' mm' if places else ''}.")

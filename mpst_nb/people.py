@@ -279,6 +279,12 @@ class PeopleFinder:
         "A view: the list of `Person`; empty where the file says nothing of that frame."
         return [f.get(int(i), []) for f, i in zip(self.people.found, self.index[:, t])]
 
+    def knows(self,
+        t, # moment
+    ) -> list:
+        "A view: whether the file says anything of that frame, be it that nobody is there."
+        return [int(i) in f for f, i in zip(self.people.found, self.index[:, t])]
+
     def find_in(self,
         t,      # moment
         images, # one a view; None where it is out

@@ -167,7 +167,7 @@ def _check_views(model, n, cameras=None):
 def _check_clip(clip):
     if clip is not None and clip < 1: raise MpstError(f"--clip {clip}: the network sees one frame at once at least.")
 
-def _has_maps(model): return getattr(model.config, 'head', '') == 'integral'
+def _has_maps(model): "Whether its joints are means of heat maps."; return getattr(model.config, 'head', '') == 'integral'
 
 def _joints(model, crops, maps, where, cameras, device, mirror):
     "The network's joints (v, t, j, 2) image px in crops (v, t, h, w, 3), NaN in a view without a box; and their doubt (v, t, j) image px (see `places_together`), NaN where there are no heat maps."
@@ -194,7 +194,7 @@ def detect(
     keep=None,                  # called with the images of a frame; what it returns is passed on
     cameras=None,               # v cameras, for a network that wants to know where each crop looks (embed_3d='camera')
     live=None,                  # `LiveViews`, which remembers what was out
-    mirror=True,                # a network of heat maps looks at the mirror image of each crop too, and the mean of both maps counts
+    mirror=True,                # a network whose joints are means of heat maps, as that of the box, looks at the mirror image of each crop too, and the mean of both maps counts; others look once
     walk=None,                  # dict that holds, at each yield, what the next clip needs; one that was filled: go on there, with `boxes` and `live` as they were
 ):
     """Yields (first frame, joints2d (v, n, j, 2) image px, their spread (v, n, j) px or NaN, boxes (v, n, 4), what `keep` returned for each frame).
@@ -707,7 +707,7 @@ def _write_formats(path, formats):
     "Write the files for other programs; returns what went wrong, since a prediction of hours is worth more than they are."
     from mpst_nb.data.files import write_files
     try: write_files(path, formats) if formats else None
-    except MpstError as e: return e
+    except Exception as e: return e if isinstance(e, MpstError) else f'{type(e).__name__}: {e}.'
 
 def _find(begun, every, opened, names, overlay, means, progress):
     "All that is still to be found, a part at a time."
@@ -745,7 +745,7 @@ def predict_videos(
     person=None,             # whom of several, 'CAMERA:X,Y' px or 'X,Y' mm: see `48_follow`
     subject=None,            # whose cameras, for Human3.6M's tables
     unit=None,               # of a calibration that does not state it
-    mirror=True,             # look at the mirror image of each crop too, as most detectors are tested: nearer to the truth, and slower (networks of heat maps)
+    mirror=True,             # look at the mirror image of each crop too, as most detectors are tested: nearer to the truth, and slower; see `detect` for which networks do
     part: int = 1024,        # frames after which what was found is kept, so that the same call goes on from there if this one is cut off
 ) -> Path:
     "Predict joints of videos; returns `out`. Raises `MpstError`, and leaves nothing, for input that does not go together."

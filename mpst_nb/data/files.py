@@ -35,7 +35,7 @@ class Recording:
     videos: tuple = ()          # v names of files
     sizes: tuple = ()           # v times (w, h) px
     video_frame: np.ndarray|None = None # (t, v) the frame of each video that shows the moment, NaN where none does; None: frame t
-    smooth: float|None = None   # Hz, the cut-off of the low-pass that the 3D joints went through; None: they are as found
+    smooth: float|None = None   # Hz, the cut-off of the low-pass that the 3D joints went through; None: not known to have been through one (TRC and C3D files say it in words only)
 
     @property
     def frames(self): return len(self.joints3d if self.joints3d is not None else self.joints2d)
@@ -206,7 +206,9 @@ def write_c3d(
     c['data']['points'] = np.concatenate([X, np.ones((*X.shape[:2], 1))], -1).transpose(2, 1, 0)
     for key, screen in zip(('X_SCREEN', 'Y_SCREEN'), _SCREEN[axes]): c.add_parameter('POINT', key, [screen])
     for key, text in (('AXES', _SAYS[rec.space][axes]), ('ROOT', _ROOT[rec.space]), ('SPACE', rec.space), ('FILTER', _low_pass(rec)[2:] or 'none')): c.add_parameter('MPST', key, [text])
-    with atomic_path(path) as tmp: c.write(str(tmp))
+    with atomic_path(path) as tmp:
+        c.write(str(tmp))                                    # which says nothing where the disk is full
+        if tmp.stat().st_size < _c3d_size(tmp, -1): raise MpstError(f'{path} cannot be written whole: make room there.')
 
 # %% ../../nbs/28_data.files.ipynb #01064bd5
 def _c3d_size(path, scale):
@@ -282,7 +284,7 @@ def write_coco(
     images = (line(dict(id=i*v+c+1, file_name=f'{rec.cameras[c]}/{k:06d}.jpg', width=rec.sizes[c][0], height=rec.sizes[c][1], camera=rec.cameras[c], video=rec.videos[c], frame=k, moment=i)) for i, c, k in shown)
     found = (line(a) for i, c, _ in shown if (a := _coco_annotation(i*v+c+1, rec.joints2d[i, c])))
     with atomic_path(path) as tmp, open(tmp, 'w') as f:
-        about = describe(replace(rec, joints3d=None))
+        about = describe(replace(rec, joints3d=None, video_frame=None))          # which frame it is stands with each image
         f.write('{"info":'+line(about)+',\n"licenses":[],\n"categories":['+line(category)+']')
         for key, rows in (('images', images), ('annotations', found)):
             f.write(f',\n"{key}":[')
@@ -399,22 +401,23 @@ def smooth_joints(
     fps: float, # frames a second
     hz: float, # the cut-off
 ) -> np.ndarray:
-    "The joints without what moves faster, not delayed: Butterworth's filter of second order, there and back. Each stretch between gaps by itself; gaps stay. Raises `MpstError` for a cut-off that is not above 0 and below half the rate."
+    "The joints without what moves faster, not delayed: Butterworth's filter of second order, there and back. Each stretch between gaps by itself; gaps stay, and stretches shorter than half a period of the cut-off, of which a filter knows too little. Raises `MpstError` for a cut-off that is not above 0 and below half the rate."
     if not 0 < hz < fps/2: raise MpstError(f'--smooth {hz:g}: the cut-off must lie above 0 and below half of the {fps:g} frames a second, {fps/2:g} Hz. 6 Hz is usual for walking.')
     sos = butter(2, fps/np.pi*np.arctan(np.tan(np.pi*hz/fps)/(2**.5-1)**.25), fs=fps, output='sos')
     out = np.array(joints, float); flat = out.reshape(len(out), -1, 3)
     for x in flat.swapaxes(0, 1):
         there = np.isfinite(x).all(-1); edges = np.flatnonzero(np.diff(np.r_[0, there, 0]))
         for a, b in zip(edges[::2], edges[1::2]):
-            if b-a > 1: x[a:b] = sosfiltfilt(sos, x[a:b], 0, padlen=min(round(3*fps/hz), b-a-1))
+            if b-a >= max(4, fps/hz/2): x[a:b] = sosfiltfilt(sos, x[a:b], 0, padlen=min(round(3*fps/hz), b-a-1))
     return out
 
 def smoothed(
-    rec: Recording, # with 3D joints or without
+    rec: Recording, # with 3D joints, if there is a cut-off
     hz,             # the cut-off; None: as it is
 ) -> Recording:
-    "The recording with its 3D joints filtered, without residual, which is of the others. Raises `MpstError` for a cut-off that cannot be."
-    return rec if hz is None or rec.joints3d is None else replace(rec, joints3d=smooth_joints(rec.joints3d, rec.fps, hz), residual_px=None, smooth=float(hz))
+    "The recording with its 3D joints filtered, without residual, which is of the others. Raises `MpstError` for a cut-off that cannot be, and joints without 3D."
+    if hz is not None and rec.joints3d is None: raise MpstError(f'--smooth {hz:g} is for 3D joints, and there are none.')
+    return rec if hz is None else replace(rec, joints3d=smooth_joints(rec.joints3d, rec.fps, hz), residual_px=None, smooth=float(hz))
 
 # %% ../../nbs/28_data.files.ipynb #d44d8e94
 def write_files(
