@@ -148,9 +148,10 @@ def test_words_that_do_not_go_together(room, tmp_path, monkeypatch, capsys, what
 
 
 def test_all_of_them_in_a_table():
-    "Printed for who looks with -s."
+    "Each message is a sentence, and none speaks of Python; printed for who looks with -s."
     want = len(LINES) + len(JSONS) + len(MMPOSE) + len(WORDS) + 10 + 9
     if len(SAID) < want: pytest.skip("only where all of them were tried before")
+    assert not [text for *_, text in SAID if "Traceback" in text or "object at 0x" in text or "<class" in text or len(text.split()) < 4]
     print(f"\n{len(SAID)} inputs that are refused:")
     for kind, what, text in SAID: print(f"  {kind:13} {what:38} {' '.join(text.split())[:150]}")
     assert len(SAID) == want >= 60 and len({(k, w) for k, w, _ in SAID}) == want
