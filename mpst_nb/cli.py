@@ -151,7 +151,7 @@ def _predict_arguments(c):
 # %% ../nbs/60_cli.ipynb #99bca424
 def _export(a):
     from mpst_nb.data.files import write_files
-    for path in write_files(a.results, a.formats, a.out, a.axes, a.skeleton, a.rule, a.lifted, a.smooth): print(path)
+    for path in write_files(a.results, a.formats, a.out, a.axes, a.skeleton, a.rule, a.lifted, a.smooth, a.rigid): print(path)
 
 def _export_arguments(c):
     c.add_argument('results', help='folder of a prediction')
@@ -160,6 +160,7 @@ def _export_arguments(c):
     c.add_argument('--axes', choices=['y-up', 'z-up'], help='of 3D joints (default: y-up for trc, z-up for the others)')
     c.add_argument('--skeleton', default='h36m17', help='of the joints: h36m17 (default), coco17, body25, mpii16, ...; see nbs/13_convert')
     c.add_argument('--lifted', action='store_true', help="the lifter's 3D joints, of a prediction that has triangulated ones too")
+    c.add_argument('--rigid', action='store_true', help="hold the bones to their median lengths over the recording (default: every frame stands for itself)")
     c.add_argument('--smooth', type=float, metavar='HZ', help='low-pass of the 3D joints, 6 for walking (default: as they were found); see nbs/28_data.files')
     c.add_argument('--rule', default='exact', help='how they are converted: exact (default), naive, fitted')
 

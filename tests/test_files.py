@@ -195,6 +195,11 @@ def test_export_as_a_shell_sees_it(walk, tmp_path):
     assert np.isnan(Y[:, [names.index(n) for n in ("LHeel", "REye", "RBigToe")]]).all()
     done = run(walk, "--formats", "trc", "--out", tmp_path, "--smooth", "6")
     assert done.returncode == 0 and done.stdout.split() == [str(tmp_path / "joints3d.6hz.y-up.trc")], done.stderr
+    done = run(walk, "--formats", "npz", "--out", tmp_path, "--rigid")
+    assert done.returncode == 0 and done.stdout.split() == [str(tmp_path / "joints.rigid.npz")], done.stderr
+    stiff = read_npz(tmp_path / "joints.rigid.npz").joints3d
+    bone = lambda X: np.linalg.norm(X[:, 3] - X[:, 2], axis=-1).std()
+    assert bone(stiff) < .6 * bone(X) and np.nanmedian(np.linalg.norm(stiff - X, axis=-1)) < 100
     done = run(walk, "--formats", "trc", "--out", tmp_path, "--smooth", "0")
     assert done.returncode == 1 and "--smooth 0: the cut-off must lie above 0" in done.stderr and "Traceback" not in done.stderr
     done = run(tmp_path, "--formats", "trc")

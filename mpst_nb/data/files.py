@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['UNITS2D', 'FORMATS', 'Recording', 'marker_names', 'read_results', 'turned', 'describe', 'write_trc', 'read_trc',
            'write_c3d', 'read_c3d', 'write_coco', 'write_npz', 'read_npz', 'write_joints_json', 'read_joints_json',
-           'check_formats', 'in_skeleton', 'smooth_joints', 'smoothed', 'write_files']
+           'check_formats', 'in_skeleton', 'held', 'smooth_joints', 'smoothed', 'write_files']
 
 # %% ../../nbs/28_data.files.ipynb #e10cdd97
 from dataclasses import dataclass, replace
@@ -16,6 +16,7 @@ import numpy as np
 import pyarrow.parquet as pq
 from scipy.signal import butter, sosfiltfilt
 
+from ..camera import Camera
 from ..convert import convert
 from ..core import MpstError, atomic_path, choose, load_npz
 from ..skeleton import JOINTS, SKELETONS
@@ -35,6 +36,7 @@ class Recording:
     videos: tuple = ()          # v names of files
     sizes: tuple = ()           # v times (w, h) px
     video_frame: np.ndarray|None = None # (t, v) the frame of each video that shows the moment, NaN where none does; None: frame t
+    rigid: bool = False         # whether bones were held to their lengths; False: not known to have been (TRC and C3D files say it in words only)
     smooth: float|None = None   # Hz, the cut-off of the low-pass that the 3D joints went through; None: not known to have been through one (TRC and C3D files say it in words only)
 
     @property
@@ -118,6 +120,7 @@ def describe(
     "What a file must say: format, frames, rate, joints, units, axes, root."
     out = dict(format='mpst_nb joints 1', frames=rec.frames, fps=rec.fps, skeleton=rec.skeleton, joints=list(rec.joints))
     if rec.joints3d is not None: out |= dict(space=rec.space, units3d='mm', axes=axes or _NATIVE[rec.space], axes_are=_SAYS[rec.space][axes or _NATIVE[rec.space]], root=_ROOT[rec.space])
+    if rec.joints3d is not None and rec.rigid: out |= dict(rigid=True, rigid_is='bones were held to their median lengths over the recording')
     if rec.joints3d is not None and rec.smooth is not None: out |= dict(smooth=rec.smooth, smooth_is='Hz, the cut-off of the low-pass that the 3D joints went through: Butterworth of second order, there and back')
     if rec.joints2d is not None: out |= dict(units2d=UNITS2D, cameras=list(rec.cameras), videos=list(rec.videos), sizes=[list(s) for s in rec.sizes])
     if rec.joints2d is not None and rec.video_frame is not None: out |= dict(video_frame_is='the frame of each video, from 0, that shows the moment; none where its camera was out')
@@ -135,12 +138,12 @@ def write_trc(
     X, n, rate = turned(_solid(rec, path), axes), len(rec.joints), f'{rec.fps:.9g}'
     name = lambda i: ''.join(f'{m}\t\t\t' for m in marker_names(rec.joints)) if i is None else ''.join(f'{c}{k+1}\t' for k in range(n) for c in 'XYZ')
     with atomic_path(path) as tmp, open(tmp, 'w', newline='\n') as f:
-        f.write(f'PathFileType\t4\t(X/Y/Z)\t{Path(path).name} ({_SAYS[rec.space][axes]}; root {_ROOT[rec.space]}{_low_pass(rec)})\n'+'\t'.join(_TRC)+'\n'+'\t'.join(map(str, (rate, rate, len(X), n, 'mm', rate, 1, len(X))))+'\n')
+        f.write(f'PathFileType\t4\t(X/Y/Z)\t{Path(path).name} ({_SAYS[rec.space][axes]}; root {_ROOT[rec.space]}{_treated(rec)})\n'+'\t'.join(_TRC)+'\n'+'\t'.join(map(str, (rate, rate, len(X), n, 'mm', rate, 1, len(X))))+'\n')
         f.write(f'Frame#\tTime\t{name(None)}\n\t\t{name(0)}\n\n')
         for i, x in enumerate(X):
             f.write(f'{i+1}\t{i/rec.fps:.6f}\t'+''.join(f'{v[0]:.4f}\t{v[1]:.4f}\t{v[2]:.4f}\t' if v[0] == v[0] else '\t\t\t' for v in x.tolist())+'\n')
 
-def _low_pass(rec): return '' if rec.smooth is None else f'; low-pass at {rec.smooth:g} Hz'
+def _treated(rec): return '; bones held to their lengths'*rec.rigid+('' if rec.smooth is None else f'; low-pass at {rec.smooth:g} Hz')
 
 def _solid(rec, path):
     "The recording, if it has 3D joints."
@@ -205,7 +208,7 @@ def write_c3d(
     point['RATE']['value'], point['UNITS']['value'], point['LABELS']['value'] = [rec.fps], ['mm'], list(marker_names(rec.joints))
     c['data']['points'] = np.concatenate([X, np.ones((*X.shape[:2], 1))], -1).transpose(2, 1, 0)
     for key, screen in zip(('X_SCREEN', 'Y_SCREEN'), _SCREEN[axes]): c.add_parameter('POINT', key, [screen])
-    for key, text in (('AXES', _SAYS[rec.space][axes]), ('ROOT', _ROOT[rec.space]), ('SPACE', rec.space), ('FILTER', _low_pass(rec)[2:] or 'none')): c.add_parameter('MPST', key, [text])
+    for key, text in (('AXES', _SAYS[rec.space][axes]), ('ROOT', _ROOT[rec.space]), ('SPACE', rec.space), ('FILTER', _treated(rec)[2:] or 'none')): c.add_parameter('MPST', key, [text])
     with atomic_path(path) as tmp:
         c.write(str(tmp))                                    # which says nothing where the disk is full
         if tmp.stat().st_size < _c3d_size(tmp, -1): raise MpstError(f'{path} cannot be written whole: make room there.')
@@ -326,7 +329,7 @@ def _of_ours(path, about, arrays):
     space = about.get('space', 'world')
     if 'joints3d' in arrays: arrays = arrays | dict(joints3d=arrays['joints3d']@choose(about['axes'], _TURNS[space], f'axes in {path}:'))
     whole = {k: tuple(about.get(k, ())) for k in ('cameras', 'videos')}
-    return Recording(tuple(about['joints']), float(about['fps']), **{'joints3d': None} | arrays, space=space, **whole, sizes=tuple(map(tuple, about.get('sizes', ()))), smooth=about.get('smooth'))
+    return Recording(tuple(about['joints']), float(about['fps']), **{'joints3d': None} | arrays, space=space, **whole, sizes=tuple(map(tuple, about.get('sizes', ()))), rigid=bool(about.get('rigid')), smooth=about.get('smooth'))
 
 # %% ../../nbs/28_data.files.ipynb #d56c1127
 def read_npz(
@@ -395,6 +398,22 @@ def in_skeleton(
     turn = lambda a: None if a is None else convert(a, 'h36m17', skeleton, rule)
     return replace(rec, joints=SKELETONS[skeleton].joints, joints3d=turn(rec.joints3d), joints2d=turn(rec.joints2d), residual_px=None, views=None)
 
+# %% ../../nbs/28_data.files.ipynb #bc2a5310
+def held(
+    rec: Recording, # of a prediction of several calibrated views
+    folder,         # of that prediction
+) -> Recording:
+    "The recording with bones that keep their lengths, and how far the cameras see the moved joints from their 2D ones (`fuse.constant_bones`). Raises `MpstError` for joints that were not triangulated."
+    from mpst_nb.fuse import constant_bones   # which knows torch, and other files need not
+    if rec.joints3d is None or rec.space != 'world': raise MpstError('--rigid is for 3D joints that several calibrated views have found, and these were not: leave it out.')
+    folder = Path(folder); head = _head(folder)
+    try: cameras = [Camera.from_dict(d) for d in head['cameras']]
+    except (TypeError, KeyError, ValueError, AttributeError, OverflowError) as e: raise MpstError(f"{folder/'predictions.json'} names no cameras ({type(e).__name__}: {e}): predict again.") from e
+    spread = _table(folder/'joints2d.parquet', ['spread_px'], (*rec.joints2d.shape[:3],))[..., 0]
+    xy = rec.joints2d.swapaxes(0, 1); X, _ = constant_bones(cameras, xy, spread.swapaxes(0, 1), rec.joints3d)
+    off = np.linalg.norm(np.stack([c.project(X) for c in cameras])-xy, axis=-1); seen = np.isfinite(off)
+    return replace(rec, joints3d=X, residual_px=np.where(seen.any(0), np.where(seen, off, 0).sum(0)/np.maximum(seen.sum(0), 1), np.nan), rigid=True)
+
 # %% ../../nbs/28_data.files.ipynb #937c02a0
 def smooth_joints(
     joints,    # (t, ..., 3) mm, NaN where there is none
@@ -429,15 +448,17 @@ def write_files(
     rule: str = 'exact', # of the conversion to that skeleton
     lifted=False,        # the lifter's 3D joints, of a prediction that has both
     smooth=None,         # Hz: the cut-off of the low-pass for 3D joints, see `smooth_joints`; None: as they were found
+    rigid=False,         # bones keep their lengths, see `held`
 ) -> list:
     "Write a prediction's joints for other programs; returns the paths. Raises `MpstError` for formats, axes, a skeleton or a folder that are not known, and for what a format cannot hold."
     names, rec = check_formats(formats), read_results(folder, lifted)
-    check_formats(names, rec.joints3d is not None, rec.frames); rec = smoothed(in_skeleton(rec, skeleton, rule), smooth)
+    check_formats(names, rec.joints3d is not None, rec.frames); rec = smoothed(in_skeleton(held(rec, folder) if rigid else rec, skeleton, rule), smooth)
     axes = axes and choose(axes.replace('-', ' '), ['z up', 'y up'], 'axes')
     out = Path(out or folder); paths = []
     if out.is_file(): raise MpstError(f'--out {out} is a file; name a folder.')
+    treated = '.rigid'*rec.rigid+('' if rec.smooth is None else f'.{rec.smooth:g}hz')
     for f in names:
         file, write, usual, needs = FORMATS[f]; a = axes or usual; file = file.replace('joints', 'lifted', 1) if lifted and needs != '2D' else file
-        path = out/file.format(f'.{skeleton}'*(skeleton != 'h36m17')+(f'.{rec.smooth:g}hz' if rec.smooth is not None and needs != '2D' else ''), axes=(a or '').replace(' ', '-'))
+        path = out/file.format(f'.{skeleton}'*(skeleton != 'h36m17')+treated*(needs != '2D'), axes=(a or '').replace(' ', '-'))
         write(path, rec, a); paths.append(path)
     return paths
