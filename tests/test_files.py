@@ -33,7 +33,7 @@ def walk(tmp_path_factory):
         w.add2d(0, xy)
         w.add3d(0, *triangulate(cameras, xy))
     videos = [dict(camera=c.name, file=f"{c.name}.mp4", size=list(c.size)) for c in cameras]
-    write_predictions(out, dict(frames=FRAMES, fps=12.5, joints=list(JOINTS), space="world", videos=videos))
+    write_predictions(out, dict(frames=FRAMES, fps=12.5, joints=list(JOINTS), space="world", videos=videos, cameras=[c.to_dict() for c in cameras]))
     return out
 
 
@@ -198,8 +198,7 @@ def test_export_as_a_shell_sees_it(walk, tmp_path):
     done = run(walk, "--formats", "npz", "--out", tmp_path, "--rigid")
     assert done.returncode == 0 and done.stdout.split() == [str(tmp_path / "joints.rigid.npz")], done.stderr
     stiff = read_npz(tmp_path / "joints.rigid.npz").joints3d
-    bone = lambda X: np.linalg.norm(X[:, 3] - X[:, 2], axis=-1).std()
-    assert bone(stiff) < .6 * bone(X) and np.nanmedian(np.linalg.norm(stiff - X, axis=-1)) < 100
+    np.testing.assert_allclose(stiff, X, atol=3)      # exact joints of a body whose spine bends a little
     done = run(walk, "--formats", "trc", "--out", tmp_path, "--smooth", "0")
     assert done.returncode == 1 and "--smooth 0: the cut-off must lie above 0" in done.stderr and "Traceback" not in done.stderr
     done = run(tmp_path, "--formats", "trc")
