@@ -5,12 +5,14 @@
 # %% auto #0
 __all__ = ['PROFILES', 'MpstError', 'choose', 'project_root', 'folder', 'NotWritten', 'atomic_path', 'write_json', 'read_json',
            'checksum', 'check_archive', 'load_npz', 'hold', 'release', 'held', 'seed_everything', 'pick_device',
-           'process', 'Profile', 'profile', 'parameters_begin', 'parameters_end', 'run_folder', 'code_version', 'host',
-           'versions', 'make_folder', 'remove_checkpoints', 'record_hash', 'Run', 'RunRecord', 'load_runs',
-           'find_notebook', 'notebook_parameters', 'run_notebook']
+           'process', 'drawn_ahead', 'Profile', 'profile', 'parameters_begin', 'parameters_end', 'run_folder',
+           'code_version', 'host', 'versions', 'make_folder', 'remove_checkpoints', 'record_hash', 'Run', 'RunRecord',
+           'load_runs', 'find_notebook', 'notebook_parameters', 'run_notebook']
 
 # %% ../nbs/00_core.ipynb #6bdad14d
 import ast, contextlib, ctypes, difflib, errno, hashlib, json, os, platform, random, re, shutil, subprocess, sys, time, zipfile, zlib
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, fields, replace
 from datetime import datetime, timezone
 from importlib import metadata
@@ -263,6 +265,21 @@ def pick_device(
 def process() -> tuple:
     "(number of this process, how many there are): (0, 1) unless `torchrun` or `accelerate launch` started it."
     return (int(os.environ.get('RANK', 0)), int(os.environ.get('WORLD_SIZE', 1))) if 'LOCAL_RANK' in os.environ else (0, 1)
+
+# %% ../nbs/00_core.ipynb #d76500c0
+def drawn_ahead(
+    draw,      # draw(step) is a batch
+    steps,     # the steps, in order
+    threads=1, # that draw: with one, a step is begun when the one before is done
+):
+    "The batches of these steps in their order, drawn in the background, two a thread ahead of what was asked for. An error comes where its batch would."
+    steps = iter(steps)
+    with ThreadPoolExecutor(threads) as pool:
+        ahead = deque(pool.submit(draw, s) for _, s in zip(range(2*threads), steps))
+        while ahead:
+            batch = ahead.popleft().result()
+            ahead.extend(pool.submit(draw, s) for _, s in zip(range(1), steps))
+            yield batch
 
 # %% ../nbs/00_core.ipynb #39b4681a
 @dataclass(frozen=True)

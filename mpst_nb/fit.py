@@ -4,13 +4,11 @@
 
 # %% auto #0
 __all__ = ['FitConfig', 'learning_rate', 'optimizer_groups', 'predict_batch', 'coordinate_loss', 'ImageSampler', 'drop_views',
-           'TokenSampler', 'drawn_ahead', 'fit', 'tokens_of', 'spatial_digest', 'predict_store', 'save_weights',
-           'crop_maps', 'store_joints', 'evaluate_detector', 'to_image', 'seconds_per_epoch', 'split_keys', 'watcher']
+           'TokenSampler', 'fit', 'tokens_of', 'spatial_digest', 'predict_store', 'save_weights', 'crop_maps',
+           'store_joints', 'evaluate_detector', 'to_image', 'seconds_per_epoch', 'split_keys', 'watcher']
 
 # %% ../nbs/50_fit.ipynb #53dccdcc
 import contextlib, copy, hashlib, json, math, os, tempfile, time, zipfile
-from collections import deque
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
@@ -211,20 +209,6 @@ def _share(draw, rank, world):
         rows = share_of(n, rank, world)
         return (draw(step, rows) if whole is None else {k: v[rows] for k, v in whole.items()}) | dict(share=(rows.start, rows.stop, n))
     return mine if world > 1 else draw
-
-def drawn_ahead(
-    draw,      # sampler: draw(step) is a batch
-    steps,     # the steps, in order
-    threads=1, # that draw
-):
-    "The batches of these steps in their order, drawn in the background while the network is busy (decoding and warping leave Python free)."
-    steps = iter(steps)
-    with ThreadPoolExecutor(threads) as pool:
-        ahead = deque(pool.submit(draw, s) for _, s in zip(range(2*threads), steps))
-        while ahead:
-            batch = ahead.popleft().result()
-            ahead.extend(pool.submit(draw, s) for _, s in zip(range(1), steps))
-            yield batch
 
 # %% ../nbs/50_fit.ipynb #b1c8afad
 @dataclass

@@ -364,7 +364,7 @@ def walk(self: PeopleJoints,
 ):
     "Yields what `predict.detect` does: (first moment, joints2d (v, n, 17, 2) image px, NaN for their spread, boxes (v, n, 4), what `keep` returned for each); the file's own joints of these moments are in `points` (v, n, j, 3)."
     held, walk = [], {} if walk is None else walk
-    for t, images in videos.after(walk.get('next', 0)):
+    for t, images in videos.ahead(walk.get('next', 0)):
         images = live.check(t, images)
         points, at = self._pick(t, images, self.where.at(t, images))
         self.where.learn(t, points[..., :2])

@@ -43,7 +43,8 @@ def crop_image(
     hi, (h, w) = lo+n*k, image.shape[:2]
     x0, y0, x1, y1 = max(lo[0], 0), max(lo[1], 0), min(hi[0], w), min(hi[1], h)
     if x1 <= x0 or y1 <= y0: return np.zeros((size, size, 3), np.uint8)
-    part = cv2.copyMakeBorder(np.ascontiguousarray(image[y0:y1, x0:x1]), y0-lo[1], hi[1]-y1, x0-lo[0], hi[0]-x1, cv2.BORDER_CONSTANT)
+    part, border = image[y0:y1, x0:x1], (y0-lo[1], hi[1]-y1, x0-lo[0], hi[0]-x1)
+    if any(border): part = cv2.copyMakeBorder(part, *border, cv2.BORDER_CONSTANT)
     if k > 1: part = cv2.resize(part, tuple(n.tolist()), interpolation=cv2.INTER_AREA)
     left = k*A[:, :2]                                             # what is left to do
     return cv2.warpAffine(part, np.c_[left, A[:, :2]@lo+A[:, 2]+left.sum(1)/2-.5], (size, size), flags=cv2.INTER_LINEAR)
@@ -206,7 +207,7 @@ def detect(
     live = live or LiveViews(v)
     new = dict(crops=np.zeros((v, f, size, size, 3), np.uint8), maps=np.zeros((v, f, 2, 3)), where=np.zeros((v, f, 4)))
     crops, maps, where = (walk.setdefault(k, a) for k, a in new.items())                                          # the last f frames, frame t at t % f
-    for t, images in videos.after(walk.get('next', 0)):
+    for t, images in videos.ahead(walk.get('next', 0)):
         images = live.check(t, images); here = np.array([i is not None for i in images])
         i, b = t % f, np.where(here[:, None], boxes.at(t, images), np.nan)
         where[:, i], maps[:, i] = b, crop_affine(np.where(np.isfinite(b).all(-1, keepdims=True), b, [0, 0, 1, 1]), size)

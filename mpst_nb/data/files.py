@@ -14,7 +14,6 @@ import importlib.util, io, json, re, signal, struct, subprocess, sys
 
 import numpy as np
 import pyarrow.parquet as pq
-from scipy.signal import butter, sosfiltfilt
 
 from ..camera import Camera
 from ..convert import convert
@@ -421,6 +420,7 @@ def smooth_joints(
     hz: float, # the cut-off
 ) -> np.ndarray:
     "The joints without what moves faster, not delayed: Butterworth's filter of second order, there and back. Each stretch between gaps by itself; gaps stay, and stretches shorter than half a period of the cut-off, of which a filter knows too little. Raises `MpstError` for a cut-off that is not above 0 and below half the rate."
+    from scipy.signal import butter, sosfiltfilt   # a second or two to import, which whoever writes other files need not wait
     if not 0 < hz < fps/2: raise MpstError(f'--smooth {hz:g}: the cut-off must lie above 0 and below half of the {fps:g} frames a second, {fps/2:g} Hz. 6 Hz is usual for walking.')
     sos = butter(2, fps/np.pi*np.arctan(np.tan(np.pi*hz/fps)/(2**.5-1)**.25), fs=fps, output='sos')
     out = np.array(joints, float); flat = out.reshape(len(out), -1, 3)

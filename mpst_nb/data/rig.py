@@ -10,7 +10,7 @@ __all__ = ['MAX_VIEWS', 'STILL', 'USUAL', 'SAMPLES', 'write_calibration', 'read_
            'Sample', 'fetch_sample']
 
 # %% ../../nbs/23_data.rig.ipynb #bb4900b3
-import itertools, json, os, re, subprocess, sys, tempfile, zipfile
+import contextlib, itertools, json, os, re, subprocess, sys, tempfile, zipfile
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
@@ -21,7 +21,7 @@ from fastcore.basics import patch
 from tqdm import tqdm
 
 from ..camera import Camera
-from ..core import MpstError, atomic_path, choose, folder, write_json
+from ..core import MpstError, atomic_path, choose, drawn_ahead, folder, write_json
 from .clips import H264
 
 # %% ../../nbs/23_data.rig.ipynb #4014c15f
@@ -398,6 +398,12 @@ class SynchronisedVideos:
     ):
         "Yields what iterating does, from a tick on, without decoding all that is before it."
         return self._walk(_image, start)
+
+    def ahead(self,
+        start: int = 0, # tick
+    ):
+        "Yields what `after` does, decoded in the background while whoever asks is busy: up to three moments more are in memory."
+        with contextlib.closing(self.after(start)) as moments, contextlib.closing(drawn_ahead(lambda t: next(moments), range(start, self.frames))) as drawn: yield from drawn
 
     def _walk(self, read, start=0):
         "Yields (t, what `read` makes of each view's frame at tick t, None where there is none)."
