@@ -9,6 +9,7 @@ __all__ = ['METHODS', 'crop_image', 'upright', 'world_up', 'load_detector', 'loa
 
 # %% ../nbs/51_predict.ipynb #24195cda
 import base64, contextlib, ctypes, hashlib, json, math, os, re, shutil, subprocess, sys, tempfile
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
@@ -619,17 +620,21 @@ def _write_part(path, found, until, job, opened, names, overlay, means, bar):
     "What a walk finds up to frame `until`, or to the end of the clip that holds it: rows, their overlay, and the stills among them."
     n, index = len(opened), _index(opened); wanted = {0, n//2, n-1}
     film = VideoWriter(path/'overlay.mp4', opened.fps) if overlay else contextlib.nullcontext()
-    with JointsWriter(path, names, about=means) as rows, film:
+    def draw(first, xy, where, kept):
+        for i, tile in enumerate(kept):
+            if not overlay and first+i not in wanted: continue
+            picture = job.tiles.draw(tile, xy[:, i], where[:, i])
+            if overlay: film.add(picture)
+            if first+i in wanted: (path/f'{first+i}.png').write_bytes(cv2.imencode('.png', picture[..., ::-1])[1].tobytes())
+    with JointsWriter(path, names, about=means) as rows, film, ThreadPoolExecutor(1) as pool:
+        drawn = pool.submit(int)                # one clip is drawn while the next is found
         for first, xy, spread, where, kept in found:
             rows.add2d(first, xy, spread, index[:, first:first+len(kept)])
             if job.solve: rows.add3d(first, *job.solve(xy, spread))
-            for i, tile in enumerate(kept):
-                if not overlay and first+i not in wanted: continue
-                picture = job.tiles.draw(tile, xy[:, i], where[:, i])
-                if overlay: film.add(picture)
-                if first+i in wanted: (path/f'{first+i}.png').write_bytes(cv2.imencode('.png', picture[..., ::-1])[1].tobytes())
+            drawn.result(); drawn = pool.submit(draw, first, xy, where, kept)
             bar.update(len(kept))
             if first+len(kept) >= until: break
+        drawn.result()
 
 def _join_parts(parts, to):
     "The files of all parts as one of each kind in the folder `to`; the stills, (frame, picture)."
