@@ -521,7 +521,7 @@ def _lined_up(infos, cameras, frames, offsets, together, progress):
 # %% ../nbs/51_predict.ipynb #f7be788f
 METHODS = dict(dlt='DLT, views weighted by confidence where it is known', plain='DLT, all views alike', ransac='DLT of the views that agree (RANSAC), weighted by confidence where it is known')
 _IN_WORLD = dict(units='mm', axes="the calibration's world axes, z up", root="absolute: the origin is that of the calibration's world")
-_IN_CAMERA = dict(units='mm', axes='those of the first camera, x right, y down, z forward; lifted from 2D by PoseFormer', root='relative: the root joint is at 0 in every frame')
+_IN_CAMERA = dict(units='mm', axes='those of the first camera, x right, y down, z forward; lifted from 2D by PoseFormer', root='relative: from the root joint, which a lifter puts at 0 or near it')
 _IN_IMAGE = dict(units="px of the video's image, lens included", axes='x right, y down; (0, 0) is the upper left corner of the image, the middle of its first pixel is (0.5, 0.5)', root='none: image coordinates')
 
 def _meanings(solid, lifted):

@@ -101,7 +101,7 @@ _TURNS = dict(  # space -> axes of a file -> (3, 3): our axes to the file's
 _NATIVE = dict(world='z up', camera='camera')
 _SAYS = dict(world={'z up': "z up: x, y and z of the calibration's world", 'y up': "y up: x is the calibration's y, y its z (up), z its x"},
              camera={'camera': "the first camera's: x right, y down, z forward", 'z up': "z up: x is the first camera's right, y its forward, z its up", 'y up': "y up: x is the first camera's right, y its up, z its back"})
-_ROOT = dict(world="absolute: the origin is that of the calibration's world", camera='relative: the root joint is at 0 in every frame')
+_ROOT = dict(world="absolute: the origin is that of the calibration's world", camera='relative: from the root joint, which a lifter puts at 0 or near it')
 UNITS2D = "px of the video's image, lens included; (0, 0) is its upper left corner, the first pixel's middle is (0.5, 0.5)"
 
 def turned(
