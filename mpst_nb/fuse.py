@@ -138,8 +138,8 @@ def constant_bones(
 ) -> tuple:
     "Joints (t, 17, 3) whose bones keep the same length in all frames, as near to what the images say as that allows, and the lengths. A bone whose length is not known is free. Raises `ValueError` for shapes that do not fit."
     xy, spread, X = (np.asarray(a, np.float64) for a in (joints2d, spread, joints3d))
-    if X.shape[1:] != (len(PARENTS), 3) or xy.shape != (len(cameras), *X.shape[:2], 2) or spread.shape != xy.shape[:-1]:
-        raise ValueError(f"{len(cameras)} cameras, 2D joints {xy.shape}, spread {spread.shape}, 3D joints {X.shape}: needs axes (view, frame, 17, 2), (view, frame, 17) and (frame, 17, 3)")
+    if X.shape[1:] != (len(PARENTS), 3) or xy.shape != (len(cameras), *X.shape[:2], 2) or spread.shape != xy.shape[:-1] or len(cameras) < 2:
+        raise ValueError(f"{len(cameras)} cameras, 2D joints {xy.shape}, spread {spread.shape}, 3D joints {X.shape}: needs two views and axes (view, frame, 17, 2), (view, frame, 17) and (frame, 17, 3)")
     with warnings.catch_warnings():
         warnings.simplefilter('ignore', RuntimeWarning)                     # of no frame: no length
         lengths = np.nanmedian(_lengths(X), 0) if lengths is None else np.asarray(lengths, np.float64)

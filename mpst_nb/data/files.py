@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['UNITS2D', 'FORMATS', 'Recording', 'marker_names', 'read_results', 'turned', 'describe', 'write_trc', 'read_trc',
            'write_c3d', 'read_c3d', 'write_coco', 'write_npz', 'read_npz', 'write_joints_json', 'read_joints_json',
-           'check_formats', 'in_skeleton', 'held', 'smooth_joints', 'smoothed', 'write_files']
+           'check_formats', 'in_skeleton', 'stiffened', 'smooth_joints', 'smoothed', 'write_files']
 
 # %% ../../nbs/28_data.files.ipynb #e10cdd97
 from dataclasses import dataclass, replace
@@ -398,7 +398,7 @@ def in_skeleton(
     return replace(rec, joints=SKELETONS[skeleton].joints, joints3d=turn(rec.joints3d), joints2d=turn(rec.joints2d), residual_px=None, views=None)
 
 # %% ../../nbs/28_data.files.ipynb #bc2a5310
-def held(
+def stiffened(
     rec: Recording, # of a prediction of several calibrated views
     folder,         # of that prediction
 ) -> Recording:
@@ -448,11 +448,11 @@ def write_files(
     rule: str = 'exact', # of the conversion to that skeleton
     lifted=False,        # the lifter's 3D joints, of a prediction that has both
     smooth=None,         # Hz: the cut-off of the low-pass for 3D joints, see `smooth_joints`; None: as they were found
-    rigid=False,         # bones keep their lengths, see `held`
+    rigid=False,         # bones keep their lengths, see `stiffened`
 ) -> list:
     "Write a prediction's joints for other programs; returns the paths. Raises `MpstError` for formats, axes, a skeleton or a folder that are not known, and for what a format cannot hold."
     names, rec = check_formats(formats), read_results(folder, lifted)
-    check_formats(names, rec.joints3d is not None, rec.frames); rec = smoothed(in_skeleton(held(rec, folder) if rigid else rec, skeleton, rule), smooth)
+    check_formats(names, rec.joints3d is not None, rec.frames); rec = smoothed(in_skeleton(stiffened(rec, folder) if rigid else rec, skeleton, rule), smooth)
     axes = axes and choose(axes.replace('-', ' '), ['z up', 'y up'], 'axes')
     out = Path(out or folder); paths = []
     if out.is_file(): raise MpstError(f'--out {out} is a file; name a folder.')
