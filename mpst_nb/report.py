@@ -1293,7 +1293,7 @@ def figure_curves(
     for ax, found, colours in ((axes[0], left, (*_SHADES[-1:], *_SHADES[2:3], '#D1345B', '#7B3FA0', COLOURS['baseline'])), (axes[1], right, _SHADES)):
         for (label, rs), colour in zip(found.items(), colours):
             for i, points in enumerate(p for r in rs if (p := _learning(r))): ax.plot(*zip(*points), '.-', lw=1.2, ms=3, color=colour, label=None if i else label.replace(' (32 frames)', ''))
-        if ax.lines: ax.legend(frameon=False, fontsize=8)
+        if ax.lines: ax.legend(frameon=False, fontsize=8, loc='lower left', bbox_to_anchor=(-.04, 1), ncol=3, columnspacing=.9, handlelength=1.2)     # above: five curves leave no room
         ax.xaxis.set_major_formatter(lambda v, _: f'{v/1e6:g} M' if v >= 1e6 else f'{v/1e3:g} k'); ax.grid(axis='y', color=COLOURS['soft'], lw=.8)
     axes[0].set_yscale('log'); axes[0].set_ylabel('MSE on held-out sequences, px²', fontsize=8)
     for ax, x in zip(axes, ('training images', 'tokens of the trained baseline' if frozen else 'training images')): ax.set_xlabel(x, fontsize=8)
