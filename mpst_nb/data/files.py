@@ -207,7 +207,7 @@ def write_c3d(
     point['RATE']['value'], point['UNITS']['value'], point['LABELS']['value'] = [rec.fps], ['mm'], list(marker_names(rec.joints))
     c['data']['points'] = np.concatenate([X, np.ones((*X.shape[:2], 1))], -1).transpose(2, 1, 0)
     for key, screen in zip(('X_SCREEN', 'Y_SCREEN'), _SCREEN[axes]): c.add_parameter('POINT', key, [screen])
-    for key, text in (('AXES', _SAYS[rec.space][axes]), ('ROOT', _ROOT[rec.space]), ('SPACE', rec.space), ('FILTER', _treated(rec)[2:] or 'none')): c.add_parameter('MPST', key, [text])
+    for key, text in (('AXES', _SAYS[rec.space][axes]), ('ROOT', _ROOT[rec.space]), ('SPACE', rec.space), ('TREATED', _treated(rec)[2:] or 'none')): c.add_parameter('MPST', key, [text])
     with atomic_path(path) as tmp:
         c.write(str(tmp))                                    # which says nothing where the disk is full
         if tmp.stat().st_size < _c3d_size(tmp, -1): raise MpstError(f'{path} cannot be written whole: make room there.')
