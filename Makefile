@@ -17,7 +17,7 @@ plan: $(DONE)           ## what `make reproduce` would still run
 	$(BIN)/mpst reproduce --profile $(PROFILE) --cores $(CORES) --plan
 
 report: $(DONE)         ## the report again, from the records there are
-	$(BIN)/mpst report --profile $(PROFILE)
+	$(BIN)/mpst report --profile $(PROFILE) --cores $(CORES)
 
 keep: $(DONE)           ## copy the profile's finished runs, small, to data/results
 	$(BIN)/mpst keep --profile $(PROFILE)

@@ -7,6 +7,8 @@ __all__ = ['ast_literal', 'parser', 'main', 'run_output', 'papermill']
 
 # %% ../nbs/60_cli.ipynb #40c9114d
 import argparse, ast, contextlib, io, json, os, re, sys
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from multiprocessing import get_context
 from pathlib import Path
 
 from .core import *
@@ -23,6 +25,11 @@ def ast_literal(
 ):
     "The Python literal that `text` spells; raises ValueError or SyntaxError if it spells none."
     return ast.literal_eval(text)
+
+def _whole(text):
+    "A number of cores or processes, for argparse."
+    if not text.isdecimal() or int(text) < 1: raise argparse.ArgumentTypeError(f'{text} should be a whole number, 1 or more')
+    return int(text)
 
 # %% ../nbs/60_cli.ipynb #d09d9a53
 def _run(a): print(run_notebook(a.notebook, {k: _value(v) for k, v in a.p}, progress=sys.stderr.isatty()))
@@ -87,16 +94,21 @@ def _reproduce(a):
     if trouble: raise trouble
 
 # %% ../nbs/60_cli.ipynb #42b7a125
-_FROM_RECORDS = ('table1', 'table2', 'table3', 'ablations', 'fig1', 'fig2', 'fig3', 'fig4', 'claims', 'report')
+_FROM_RECORDS = ('table1', 'table2', 'table3', 'ablations', 'fig1', 'fig2', 'fig3', 'fig4', 'claims')
 
 def _report(a):
-    lost = []
-    for name in _FROM_RECORDS:
-        try: run_notebook(name, dict(profile=a.profile)); print('made', name)
-        except MpstError as e: lost.append(f'{name}: {e}'); print('not made', name)
+    lost = {}
+    def finish(name, wait):
+        try: wait(); print('made', name, flush=True)
+        except MpstError as e: lost[name] = e; print('not made', name, flush=True)
+    with ProcessPoolExecutor(min(a.cores, len(_FROM_RECORDS)), get_context('spawn')) as pool:
+        made = {pool.submit(run_notebook, name, dict(profile=a.profile)): name for name in _FROM_RECORDS}
+        for done in as_completed(made): finish(made[done], done.result)
+    finish('report', lambda: run_notebook('report', dict(profile=a.profile)))
     _where(a)
-    if 'report' in [l.split(':')[0] for l in lost]: raise MpstError('the report could not be made:\n' + '\n'.join(lost))
-    if lost: print('\nNot made, and shown on the page as it was before, if it was:\n' + '\n'.join(lost), file=sys.stderr)
+    why = '\n'.join(f'{name}: {e}' for name, e in lost.items())
+    if 'report' in lost: raise MpstError(f'the report could not be made:\n{why}')
+    if lost: print('\nNot made, and shown on the page as it was before, if it was:\n' + why, file=sys.stderr)
 
 def _where(a):
     page = folder('runs')/a.profile/'report'/'index.html'
@@ -119,7 +131,7 @@ def _prepare_arguments(c):
     c.add_argument('--protocol', help='h36m: leave out what this protocol drops: karfly, motionbert, ... (default: nothing)')
     c.add_argument('--cameras', help='h36m: a camera file, where the copy has none')
     c.add_argument('--detections', metavar='NAME', help="h36m: take the 2D of a detector along, for mpst run lift -p detector given: cpn_ft_h36m_dbb, sh, ... as it lies there, or the path of a .npz in VideoPose3D's layout; gt: none (default: none with pictures, the only one there without)")
-    c.add_argument('--workers', type=int, help='h36m: processes (default: one a core)')
+    c.add_argument('--workers', type=_whole, help='h36m: processes (default: one a core)')
     c.add_argument('--skip-damaged', action='store_true', help='h36m: leave out sequences that cannot be prepared, and list them')
 
 # %% ../nbs/60_cli.ipynb #61dc990b
@@ -188,7 +200,7 @@ def parser() -> argparse.ArgumentParser:
         if prof: c.add_argument('--profile', default='quick', help=f"{', '.join(PROFILES)} (default: quick)")
         return c
     c = command('reproduce', _reproduce, 'run what is missing of the whole paper, then print its claims')
-    c.add_argument('--cores', type=int, default=os.cpu_count(), help='cores to use (default: all)')
+    c.add_argument('--cores', type=_whole, default=os.cpu_count(), help='cores to use (default: all)')
     c.add_argument('-n', '--plan', action='store_true', help='only say what would run')
     c.add_argument('--executor', metavar='NAME', help='on a cluster: slurm, kubernetes, or the folder of a Snakemake profile (default: on this machine)')
     c.add_argument('--seed', type=int, action='append', help='only this seed of the profile; may be given several times')
@@ -196,7 +208,8 @@ def parser() -> argparse.ArgumentParser:
     c.add_argument('notebook', help='train, lift, bench, table1, ...')
     c.add_argument('-p', nargs=2, action='append', default=[], metavar=('NAME', 'VALUE'), help='a parameter of the notebook; may be given several times')
     _prepare_arguments(command('prepare', _prepare, 'prepare the data set of a profile', prof=False))
-    command('report', _report, 'make tables, figures, claims and report again from the records there are')
+    c = command('report', _report, 'make tables, figures, claims and report again from the records there are')
+    c.add_argument('--cores', type=_whole, default=os.cpu_count(), help='notebooks to run at a time (default: one a core)')
     command('claims', _claims, 'print the claims table')
     c = command('verify', _verify, 'compute the figures of records again from their rows and joints')
     c.add_argument('runs', nargs='*', help='folders of runs (default: all that the report of the profile reads, and its claims)')

@@ -597,7 +597,8 @@ def run_notebook(
     out = run_folder(path.stem, default | params)
     first = process()[0] == 0
     if first: make_folder(out); hold(out/'run.ipynb', f'mpst run {path.stem}')
-    try: papermill.execute_notebook(str(path), str(out/'run.ipynb') if first else None, params, progress_bar=progress and first, kernel_name='python3', cwd=str(project_root()))
+    try: papermill.execute_notebook(str(path), str(out/'run.ipynb') if first else None, params, progress_bar=progress and first, kernel_name='python3', cwd=str(project_root()),
+        extra_arguments=['--IPKernelApp.log_level=ERROR'])   # else it warns of its own socket, on this machine, in every run
     except papermill.PapermillExecutionError as e:
         raise MpstError(f"{path.name} stopped in cell {e.exec_count}: {e.ename}: {e.evalue}\nThe notebook as far as it got: {out/'run.ipynb'}") from None
     except DeadKernelError:

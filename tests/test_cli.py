@@ -90,6 +90,13 @@ def test_networks_and_options_are_checked_before_the_videos(runs, networks, tmp_
     assert not list(tmp_path.glob("out*"))
 
 
+@pytest.mark.parametrize("words", [["report", "--cores", "0"], ["reproduce", "--plan", "--cores", "-1"], ["prepare", "h36m", "--workers", "two"]])
+def test_cores_are_counted_in_whole_ones(words, capsys):
+    from mpst_nb.cli import main
+    with pytest.raises(SystemExit) as stopped: main(words)
+    assert stopped.value.code == 2 and f"{words[-1]} should be a whole number, 1 or more" in capsys.readouterr().err
+
+
 def test_report_from_kept_records_alone(runs, monkeypatch, capsys):
     "A machine without runs/: tables, claims and the page come from the repository's records; what needs predictions is named and stops nothing."
     from mpst_nb import cli
@@ -98,7 +105,7 @@ def test_report_from_kept_records_alone(runs, monkeypatch, capsys):
     before = [(c.number, c.verdict.word) for c in decide_claims(Runs("demo"))]
     assert cli.main(["keep", "--profile", "demo"]) == 0 and "MB in all" in capsys.readouterr().out
     monkeypatch.setenv("MPST_RUNS", str(runs.parent / "elsewhere"))
-    monkeypatch.setattr(cli, "_FROM_RECORDS", ("table3", "ablations", "fig4", "claims", "report"))   # one of each kind
+    monkeypatch.setattr(cli, "_FROM_RECORDS", ("table3", "ablations", "fig4", "claims"))   # one of each kind
     assert cli.main(["report", "--profile", "demo"]) == 0
     said = capsys.readouterr()
     assert "not made fig4" in said.out and "only the record was kept" in said.err, said
