@@ -159,7 +159,7 @@ def compare_training(
     for name, (net, plain) in nets.items():
         if plain: runs[name, 'plain loop'] = lambda net=net: _first_loop(net, draw, config, steps)
         else:
-            for how in ('fp32', 'bf16'): runs[name, how] = lambda net=net, how=how: fit(net, draw, replace(config, precision=how), steps, progress=False)
+            for how in ('fp32', 'bf16'): runs[name, how] = lambda net=net, how=how: fit(net, draw, replace(config, precision=how, watch=1), steps, progress=False)
     t = take_turns(runs, rounds); base = t[next(iter(runs))]
     rows = [dict(network=n, engine=h, images_per_second=steps*config.batch/float(t[n, h].median()), ratio=(r := middle(base/t[n, h]))['value'], low=r['low'], high=r['high']) for n, h in runs]
     return pd.DataFrame(rows), pd.DataFrame({f'{n}|{h}|training': t[n, h] for n, h in runs})

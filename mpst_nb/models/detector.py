@@ -103,7 +103,8 @@ def forward(self: SpatialModule,
     if not torch.is_grad_enabled() and n > (some := self.chunk(h, w, images.device)):
         tokens, kept = zip(*map(self, images.split(some)))
         return torch.cat(tokens), None if kept[0] is None else torch.cat(kept)
-    x = self.patch_embed(F.pad(images, (0,0, 0, -w % self.multiple, 0, -h % self.multiple)))
+    right, below = -w % self.multiple, -h % self.multiple
+    x = self.patch_embed(F.pad(images, (0,0, 0, right, 0, below)) if right or below else images)   # a pad of nothing would copy them
     h, w = (s*self.multiple//self.patch_embed.patch for s in self.grid(h, w))
     places = None
     for i, stage in enumerate(self.stages, 1):
@@ -180,9 +181,9 @@ def images(self: Detector,
     frames, # (..., h, w, 3), uint8 or float 0..1
 ):
     "Normalised images (n, h, w, 3)."
-    x = frames.flatten(0, -4)
+    x, w = frames.flatten(0, -4).flatten(2), frames.shape[-2]
     scale = 1. if x.dtype == torch.uint8 else 255.
-    return x.to(self.mean.dtype).mul(scale/self.std).sub_(self.mean/self.std)
+    return x.to(self.mean.dtype).mul((scale/self.std).repeat(w)).sub_((self.mean/self.std).repeat(w)).unflatten(2, (w, 3))   # whole rows at a time: three colours are too few for a processor's vectors
 
 # %% ../../nbs/40_models.detector.ipynb #ecfc6b0f
 @patch
