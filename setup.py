@@ -24,6 +24,7 @@ setup(
     classifiers=["Programming Language :: Python :: 3", "Intended Audience :: Science/Research"],
     packages=find_packages(include=["mpst_nb", "mpst_nb.*"]),
     package_data={"mpst_nb": ["templates/*"]},  # pages and style sheets: the one part of the package that no notebook exports
+    data_files=[(f"share/mpst_nb/{d.relative_to(here / 'data')}", [str(f.relative_to(here)) for f in sorted(d.iterdir())]) for d in sorted(here.glob("data/weights/*/*"))],  # so that `from_pretrained` works without a clone
     python_requires=">=" + cfg["min_python"],
     install_requires=cfg["requirements"].split(),
     extras_require={"dev": cfg["dev_requirements"].split(), "cluster": cfg["cluster_requirements"].split()},

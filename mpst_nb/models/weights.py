@@ -7,7 +7,7 @@ __all__ = ['PARTS', 'weights_folder', 'list_weights', 'part_folder', 'from_pretr
 
 # %% ../../nbs/44_models.weights.ipynb #44aed003
 from pathlib import Path
-import json, shutil
+import json, shutil, sys
 import torch
 from safetensors.torch import save_file
 from ..core import MpstError, atomic_path, checksum, choose, folder, read_json
@@ -17,8 +17,9 @@ from .detector import load_model, read_weights
 PARTS = ('detector', 'finder', 'lifter')   # crops to 2D joints; whole frames to boxes; 2D to 3D
 
 def weights_folder() -> Path:
-    "Where the weights of the box lie."
-    return folder('data')/'weights'
+    "Where the weights of the box lie: in the project, or, without one, where pip put them."
+    ours, installed = folder('data')/'weights', Path(sys.prefix)/'share'/'mpst_nb'/'weights'
+    return ours if ours.is_dir() or not installed.is_dir() else installed
 
 def list_weights() -> dict:
     "name -> the parts there are."
@@ -35,7 +36,7 @@ def part_folder(
     choose(part, PARTS, 'part of the weights')
     if part not in there[name]: raise MpstError(f"the weights {name!r} have no {part}; they have {', '.join(there[name])}.")
     path = weights_folder()/name/part
-    noted = read_json(path/'origin.json')['sha256']
+    noted = read_json(path/'origin.json').get('sha256', '(not noted)')
     if checksum(path/'model.safetensors') != noted:
         raise MpstError(f"{path/'model.safetensors'} is not the file that the project shipped (its sha256 is not {noted[:12]}...): it was cut short or changed. Take it again: git checkout -- {path/'model.safetensors'}")
     return path
@@ -100,7 +101,7 @@ def put_weights(
 ) -> Path:
     "Copy a network into the box, its matrices in half precision, with its card and hash. Raises `MpstError` for an unknown part or a run without a record."
     choose(part, PARTS, 'part of the weights')
-    run, source, to = Path(run), Path(weights or run), weights_folder()/name/part; record = read_json(run/'result.json')
+    run, source, to = Path(run), Path(weights or run), folder('data')/'weights'/name/part; record = read_json(run/'result.json')
     chosen = dict(_flat(record['metrics']))
     chosen = chosen if metrics is None else {k: choose(k, chosen, 'metric of this run') for k in metrics}
     with atomic_path(to) as tmp:
