@@ -81,7 +81,7 @@ def matrix_peak(
 def engine_contestants(
     size=224,        # px
     keeps=(.7, .5, .3), # shares of patches
-    rivals=('vit_s', 'hrnet_32'), # at the published sizes
+    rivals=('vit_s', 'vit_b', 'hrnet_32', 'hrnet_48'), # at the published sizes
 ) -> dict:
     "name -> (network in evaluation mode, whether images come with their colours first)"
     swin, ours = same_swin(DetectorConfig(size=size)); out = {"timm's Swin-T": (_Features(swin), True), 'ours, all patches': (ours, False)}

@@ -919,11 +919,12 @@ def _detector_claims(runs):
     for n, m in zip('abcd', _TABLE1):
         yield _claim(runs, f'1{n}', f'Relations beat the baseline in {m}', m, base, ours, both, table.loc[['Baseline (32 frames)', 'Ours (32 frames)'], m].tolist())
     yield _training_claim(runs)
-    yield _time_claim(runs)
+    yield _time_claim(runs); said = []
     for n, short, long in _CLIPS:
         c = _claim(runs, f'3{n}', f'Longer clips do better: {long} frames than {short} (MSE)', 'MSE', runs.detector('mpst', frames=short),
             runs.detector('mpst', frames=long), (make(short), make(long)), frames.loc[[short, long], 'MSE'].tolist())
-        c.note = (f"Here these clips last {short/fps:.2f} and {long/fps:.2f} s, in the paper {short/_PAPER_FPS:.2f} and {long/_PAPER_FPS:.2f} s. " if (fps := _slower_films(runs)) else '')+_images_a_step(runs, short, long)
+        steps = _images_a_step(runs, short, long); said.append(steps)
+        c.note = (f"Here these clips last {short/fps:.2f} and {long/fps:.2f} s, in the paper {short/_PAPER_FPS:.2f} and {long/_PAPER_FPS:.2f} s. " if (fps := _slower_films(runs)) else '')+(steps if said.count(steps) == 1 else 'Of the steps see 3a.')
         yield c
 
 # %% ../nbs/52_report.ipynb #1c9b3ee8
@@ -999,7 +1000,7 @@ def _span_claims(runs):
         make = [command('train', runs.profile, method='mpst', frames=f, seed=0) for f in (a, b)]
         c = _claim(runs, f'B2{n}', f"Clips as long as the paper's: {b/fps:.2f} s do better than {a/fps:.2f} s, here {b} frames than {a} (MSE)", 'MSE', runs.detector('mpst', frames=a),
             runs.detector('mpst', frames=b), make, paper_table('table3_frames').loc[[short, long], 'MSE'].tolist(), group=BEYOND)
-        c.note = _images_a_step(runs, a, b); yield c
+        c.note = 'The runs of 3a, held beside other figures of the paper.' if (a, b) == _CLIPS[0][1:] else _images_a_step(runs, a, b); yield c
 
 def _beyond_claims(runs):
     "What the paper does not claim and this project does: a view is better told by where its crop looks than by its number; and clips are compared by the time they span."
@@ -1376,20 +1377,24 @@ def _told(records, metric):
 def figure_keep(
     runs: Runs, # of one profile
 ):
-    "MSE and measured time, as a share of those with the patches that the profile keeps, against the share of patches kept: by one network told otherwise at test, and by networks trained so; None without runs."
+    "MSE, as a share of that with the patches that the profile keeps: against the share of patches kept, by one network told otherwise at test and by networks trained so; and against the measured time, of the first. None without runs."
     plain = runs.detector('baseline')
-    told = _told(plain, 'MSE')
+    told, spent = _told(plain, 'MSE'), _told(plain, 'seconds_per_image')
     trained = {k: v for k, rs in sorted(_keeps(runs).items(), key=lambda x: x[0] or 0) if k and (v := _relative(runs, rs))}
     if not told and len(trained) < 2: return None
     fig, axes = _axes(8.4, 2.9, 2)
     _line(axes[0], told, COLOURS['mpst'], 'trained with the profile\'s share, told another at test')
     _line(axes[0], trained, COLOURS['hidden'], 'trained with that share', 's--')
-    _line(axes[1], _told(plain, 'seconds_per_image'), COLOURS['mpst'])
-    for ax in axes: ax.xaxis.set_major_formatter(lambda v, _: f'{v:.0%}')
-    axes[1].set_ylim(bottom=0)
-    if not told: axes[1].remove(); axes = axes[:1]     # nobody has timed it
+    both = [k for k in told if k in spent]
+    axes[1].plot(*([np.mean(d[k]) for k in both] for d in (spent, told)), 'o-', color=COLOURS['mpst'], ms=6, lw=1.6, zorder=3)
+    axes[1].scatter(*([x for k in both for x in d[k]] for d in (spent, told)), s=12, color=COLOURS['mpst'], alpha=.45)
+    for k in both: axes[1].annotate(f'{k:.0%}', (np.mean(spent[k]), np.mean(told[k])), (5, 4), textcoords='offset points', fontsize=7)
+    axes[0].xaxis.set_major_formatter(lambda v, _: f'{v:.0%}')
     usual = f"as a share of that with {_parameter(plain[0], 'keep') or 1:.0%} kept"
-    return _finish(fig, axes, 'patches kept', f'MSE, {usual}', f'time an image, crop cut, {usual}')
+    fig = _finish(fig, axes, 'patches kept', f'MSE, {usual}', 'the same, against the time')
+    axes[1].set_xlabel(f'time an image, crop cut, {usual}', fontsize=8)
+    if not both: axes[1].remove()     # nobody has timed it
+    return fig
 
 # %% ../nbs/52_report.ipynb #2ba14977
 def _lengths(runs, key):
@@ -1463,8 +1468,8 @@ def figure_images(
 ABLATIONS = (
     ('relations', figure_relations, "MSE by relations and embeddings, as a share of the baseline's, a dot a seed",
      'Which relation, in which order, with which embeddings: MSE as a share of that of the baseline with the same seed, which relates nothing (dotted).'),
-    ('keep', figure_keep, 'MSE and forward time against the share of patches kept',
-     'Patch cropping in the baseline: error and measured forward time against the share of patches that is kept, each as a share of that with the profile\'s own.'),
+    ('keep', figure_keep, 'MSE against the share of patches kept, and against the measured forward time',
+     'Patch cropping in the baseline: error against the share of patches that is kept, and against the measured forward time, each as a share of that with the profile\'s own.'),
     ('views', figure_views, 'MSE against the number of cameras at test, by clip length and by cameras in training',
      'Networks given fewer cameras: the joints of the first. Left trained on four, right on one to four.'),
     ('frames_at_test', figure_frames_at_test, 'MSE and PCK against the frames of a clip at test',
