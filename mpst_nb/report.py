@@ -1132,19 +1132,19 @@ def save_figure(
     name: str,    # of the file, without its ending
     alt: str,     # what it shows, for those who cannot see it
     caption='',   # below it on the page
-    kind='svg',   # or 'png' for one with photographs
+    kind='svg',   # or 'png' or 'jpg' for one with photographs
 ) -> dict:
     "Save a figure into the run's folder; the result belongs in the list `figures` of the run's record."
     import matplotlib as mpl
     file = f'{name}.{kind}'
     with atomic_path(run.folder/file) as tmp, mpl.rc_context({'svg.hashsalt': name}):
-        fig.savefig(tmp, format=kind, bbox_inches='tight', dpi=110, facecolor='white', metadata={'Date': None} if kind == 'svg' else None)
+        fig.savefig(tmp, format=kind, bbox_inches='tight', dpi=110, facecolor='white', **dict(svg=dict(metadata={'Date': None}), jpg=dict(pil_kwargs=dict(quality=70))).get(kind, {}))
     return dict(file=file, alt=alt, caption=caption)
 
 # %% ../nbs/52_report.ipynb #d79a8edc
 def _data_uri(path):
-    kind = dict(svg='image/svg+xml', png='image/png').get(path.suffix[1:])
-    if kind is None: raise ValueError(f"{path} is neither svg nor png")
+    kind = dict(svg='image/svg+xml', png='image/png', jpg='image/jpeg').get(path.suffix[1:])
+    if kind is None: raise ValueError(f"{path} is neither svg nor png nor jpg")
     return f'data:{kind};base64,{base64.b64encode(path.read_bytes()).decode()}'
 
 _FIGURES = {'fig1': 'Fig. 1: the idea', 'fig2': 'Fig. 2: the network', 'fig3': 'Fig. 3: the blocks', 'fig4': 'Fig. 4: predictions'}

@@ -18,10 +18,16 @@ def readme() -> str:
     return "<!-- made from nbs/index.ipynb by tests/readme.py: edit there -->\n\n" + re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
 
 
+def sheets() -> list:
+    "The pictures of the real recording that its record keeps: every tenth frame, and the worst."
+    return sorted((ROOT / "data/results/demo/real/recording=one,weights=wild,method=dlt,other=True,seed=0").glob("*.jpg"))
+
+
 def renew():
-    "How long the quick run took, from runs/ to data/results/quick/; then the notebooks whose outputs are kept, run on the records of data/results/ and cleaned."
+    "How long the quick run took, from runs/ to data/results/quick/, and the pictures of the real recording to nbs/images; then the notebooks whose outputs are kept, run on the records of data/results/ and cleaned."
     took = ROOT / "runs/quick/log/reproduce.json"
     if took.exists(): shutil.copy(took, ROOT / "data/results/quick/reproduce.json")
+    for f in sheets(): shutil.copy(f, ROOT / f"nbs/images/real_{f.name}")
     bin = Path(sys.executable).parent
     for notebook in ("nbs/index.ipynb", "nbs/paper/study.ipynb"):
         subprocess.run([bin / "jupyter", "nbconvert", "--to", "notebook", "--execute", "--inplace", notebook], cwd=ROOT, check=True)
