@@ -115,7 +115,22 @@ def _where(a):
     print(f'\nThe report: {page}' if page.exists() else f'\nThere is no report yet: mpst report --profile {a.profile} makes it.')
 
 # %% ../nbs/60_cli.ipynb #61dc990a
+_PREDICTS = (   # options, whether the others leave them something to do, what they are for
+    ('--boxes --box --weights --clip --no-mirror', lambda a: not a.keypoints, 'for a network, and the joints of --keypoints come from none: leave it out'),
+    ('--skeleton --rule --least', lambda a: a.keypoints, 'for --keypoints: leave it out, or give 2D joints'),
+    ('--unit --subject', lambda a: a.calibration, 'for a --calibration: leave it out, or give one'),
+    ('--method', lambda a: a.calibration and len(a.videos) > 1, 'for triangulation: leave it out, or give a --calibration and two videos or more'))
+
+def _check_options(a, arguments, table):
+    "Raises `MpstError` for an option that was given, so that it is not as it would be without, and that changes nothing beside the others."
+    known = argparse.ArgumentParser(); arguments(known)
+    for options, needed, what in table:
+        for o in options.split():
+            action = known._option_string_actions[o]
+            if getattr(a, action.dest) != action.default and not needed(a): raise MpstError(f'{o} is {what}.')
+
 def _predict(a):
+    _check_options(a, _predict_arguments, _PREDICTS)
     from mpst_nb.predict import load_lifter, predict_videos
     lifter = a.lifter if a.lifter == 'auto' else None if a.lifter == 'none' else load_lifter(a.lifter)
     predict_videos(a.videos, a.calibration, a.out, a.weights, a.boxes, a.box, a.frames, a.clip, lifter=lifter, method=a.method, formats=a.formats, overwrite=a.overwrite,
@@ -161,8 +176,19 @@ def _predict_arguments(c):
     c.add_argument('--overwrite', action='store_true', help='replace results that are in --out')
 
 # %% ../nbs/60_cli.ipynb #99bca424
+def _solid(formats):
+    "Whether some of the formats hold 3D joints."
+    from mpst_nb.data.files import FORMATS, check_formats
+    return any(FORMATS[f][3] != '2D' for f in check_formats(formats))
+
+_EXPORTS = (
+    ('--axes --lifted --rigid --smooth', lambda a: _solid(a.formats), 'for 3D joints: leave it out, or ask for a format that holds them'),
+    ('--rule', lambda a: a.skeleton != 'h36m17', 'for a conversion: leave it out, or say with --skeleton to what'))
+
 def _export(a):
-    from mpst_nb.data.files import write_files
+    _check_options(a, _export_arguments, _EXPORTS)
+    from mpst_nb.data.files import _head, write_files
+    if a.lifted and _head(Path(a.results)).get('space') == 'camera': raise MpstError(f"all 3D joints of {a.results} are the lifter's, since nothing was triangulated: leave --lifted out.")
     for path in write_files(a.results, a.formats, a.out, a.axes, a.skeleton, a.rule, a.lifted, a.smooth, a.rigid): print(path)
 
 def _export_arguments(c):

@@ -152,9 +152,12 @@ def _find(self: Follower, t, images):
 def _wait(self: Follower, t, found):
     "nobody where the person was wished for: not yet, or an error"
     if self.since is None or t-self.since < 2*self.fps: return np.full((self.views, 4), np.nan)
-    there = [f"view {v+1}: {', '.join('{:.0f},{:.0f}'.format(*((b[:2]+b[2:4])/2)) for b in f)}" for v, f in enumerate(found) if len(f)]
+    name = lambda v: f'view {v+1}' if self.cameras is None else self.cameras[v].name
+    wish = f"{name(self.person['pixel'][0])}:{{:g}},{{:g}} px".format(*self.person['pixel'][1]) if 'pixel' in self.person else '{:g},{:g} mm'.format(*self.person['place'])
+    there = [f"{name(v)}: {', '.join('{:.0f},{:.0f}'.format(*((b[:2]+b[2:4])/2)) for b in f)}" for v, f in enumerate(found) if len(f)]
     places = self._places(found)
-    raise MpstError(f"--person: in the first two seconds nobody is there. People are at {'; '.join(there) or 'no place that the finder knows'} (px){', in the world at about '+' or '.join(f'{x},{y}' for x, y in places[:6])+' mm' if places else ''}.")
+    now = f"people are at {'; '.join(there)} px{', in the world at about '+' or '.join(f'{x},{y}' for x, y in places[:6])+' mm' if places else ''}" if there else 'the finder shows nobody'
+    raise MpstError(f"--person {wish}: nobody is there from frame {self.since} to {t}, and for longer than two seconds nobody is waited for. In frame {t} {now}. Name one who is there, begin later with --offsets, or say with --boxes where people are.")
 
 # %% ../nbs/48_follow.ipynb #48f01110
 class FollowerInWorld(Follower):

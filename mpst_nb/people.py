@@ -94,9 +94,17 @@ def _read_rows(path, rows):
     return out, None
 
 # %% ../nbs/46_people.ipynb #9bb60a48
+_PERSON = 'person', 'people', 'human', 'pedestrian'
+
+def _people_of(categories):
+    "The ids of the categories of people and what their joints are called: of those with such a name, else with joints, else without any name. Without categories person is 1, as COCO has it."
+    there = [c for c in categories or [] if isinstance(c, dict)]
+    ours = [c for c in there if str(c.get('name')).lower() in _PERSON] or [c for c in there if c.get('keypoints')] or [c for c in there if 'name' not in c]
+    return {c.get('id', 1) for c in ours} if there else {1}, next((c['keypoints'] for c in ours if c.get('keypoints')), None)
+
 def _read_coco(path, d):
     "(camera, frame, [Person]) of each picture, and the joints' names."
-    out, at = [], {}
+    out, at, (ids, names), others = [], {}, _people_of(d.get('categories')), 0
     for i, im in enumerate(d['images']):
         where = f'image {i}'
         if not isinstance(im, dict) or 'id' not in im: raise _refuse(path, where, 'it has no id')
@@ -108,14 +116,17 @@ def _read_coco(path, d):
     for i, a in enumerate(d['annotations']):
         where = f'annotation {i}'
         if not isinstance(a, dict) or a.get('image_id') not in at: raise _refuse(path, where, f"there is no image {a.get('image_id') if isinstance(a, dict) else a!r}")
+        if a.get('category_id') not in (None, *ids): others += 1; continue
         points = _points(path, where, a['keypoints']) if a.get('keypoints') else None
-        if points is not None: points[:, 2] = points[:, 2] > 0                     # 1: labelled and hidden, 2: seen
         b = np.asarray(a.get('bbox') or [], float)
         if b.size not in (0, 4) or not b.size and points is None: raise _refuse(path, where, f'its bbox has {b.size} numbers, not x, y, width, height')
         person = _person(path, where, [*b[:2], *(b[:2]+b[2:])] if b.size else None, a.get('score', 1.), points)
         if person: at[a['image_id']].append(person)
-    categories = d.get('categories') or [{}]
-    return out, categories[0].get('keypoints')
+    if others and others == len(d['annotations']): raise _refuse(path, '', 'none of its annotations is of the category person', 'say in "categories" which "id" has the "name" person')
+    given = [p.points for people in at.values() for p in people if p.points is not None]
+    if all(np.isin(p[:, 2], (0, 1, 2)).all() for p in given):
+        for p in given: p[:, 2] = p[:, 2] > 0                                      # flags, 1: labelled and hidden, 2: seen
+    return out, names
 
 # %% ../nbs/46_people.ipynb #9bba893a
 def _read_mmpose(path, frames, meta, first):
@@ -217,6 +228,7 @@ def _in_joints(paths, tables, skeleton):
 def _told(path):
     "What `_read` makes of a file; what its words are too odd for is raised as `MpstError` that names it."
     try: return _read(path)
+    except OSError as e: raise _refuse(e.filename or path, '', f'it cannot be read ({e.strerror or e})', 'see that it is a file, and one that you may read') from e
     except (TypeError, ValueError, KeyError, AttributeError, IndexError, OverflowError, csv.Error) as e: raise _refuse(path, '', f'it is damaged ({type(e).__name__}: {e})', 'write it again') from e
 
 def read_people(
@@ -227,7 +239,7 @@ def read_people(
     "Who somebody else's detector found. Raises `MpstError` that names the file and entry for what cannot be, another camera than the views', and a view of which nothing is said."
     paths = [Path(p) for p in ([paths] if isinstance(paths, (str, Path)) else paths)]
     tables = [_told(p) for p in paths]; known = _in_joints(paths, tables, skeleton); found = [{} for _ in names]
-    whose = _cameras_of_files(paths, names, [t for t, _ in tables])
+    whose, pairs = _cameras_of_files(paths, names, [t for t, _ in tables])
     for path, (rows, _), own in zip(paths, tables, whose):
         for camera, frame, people in rows:
             name = own if camera is None else camera
@@ -236,42 +248,52 @@ def read_people(
     for n, f in zip(names, found):
         if not any(f.values()): raise _refuse(', '.join(p.name for p in paths), '', f'there is nobody in camera {n}', 'one box is enough, it holds to the end; or leave the video out')
     what = 'Boxes' if known is None else f'Boxes and joints of {known}'
-    return People(list(names), found, known, f"{what} were read from {', '.join(p.name for p in paths)}.")
+    return People(list(names), found, known, f"{what} were read from {', '.join(p.name for p in paths)}.{pairs}")
 
 def _cameras_of_files(paths, names, tables):
-    "For each file of one camera its name; None for a file that names them itself. Raises `MpstError`."
-    single = [i for i, rows in enumerate(tables) if any(c is None for c, *_ in rows)]; stems = [paths[i].stem if paths[i].is_file() else paths[i].name for i in single]
+    "For each file of one camera its name, None for a file that names them itself; and what is to be said where nothing but their order tells. Raises `MpstError`."
+    pairs, single = '', [i for i, rows in enumerate(tables) if any(c is None for c, *_ in rows)]; stems = [paths[i].stem if paths[i].is_file() else paths[i].name for i in single]
     hits = [[n for n in names if _names(n, s)] for s in stems]; hits = [[n for n in h if len(n) == max(map(len, h))] for h in hits]
     if single and not any(hits):
         if len(single) != len(names): raise MpstError(f"{len(single)} files of one camera each ({', '.join(paths[i].name for i in single)}) and {len(names)} views ({', '.join(names)}), and no file's name holds a camera's: give one a view, named so.")
         hits = [[n] for n in names]
+        pairs = f" No file's name holds a camera's name, so files and views were matched in the order given: {', '.join(f'{paths[i].name} is {n}' for i, n in zip(single, names))}."
     for i, h in zip(single, hits):
         if len(h) != 1: raise MpstError(f"{paths[i]} matches {'no camera' if not h else 'several cameras'} ({', '.join(names)}): rename it so that it holds one camera's name.")
     if len({h[0] for h in hits}) < len(hits): raise MpstError(f"two of the files ({', '.join(paths[i].name for i in single)}) are of the same camera: rename them so that each holds its own camera's name.")
-    return [hits[single.index(i)][0] if i in single else None for i in range(len(paths))]
+    return [hits[single.index(i)][0] if i in single else None for i in range(len(paths))], pairs
 
 # %% ../nbs/46_people.ipynb #115b1d55
+def _elsewhere(people, index):
+    "That the frames in which a file has somebody are none of those looked at."
+    frames, shown = [k for f in people.found for k, p in f.items() if p], index[index >= 0]
+    return MpstError(f"{people.said} They are of frames {min(frames)} to {max(frames)}, and the videos' frames {shown.min()} to {shown.max()} are looked at: number them as each view's own video does, from 0.")
+
 def boxes_of_people(
     people: People, # one a picture at most
     index,          # (v, t) int: the frame of each video at each moment, -1: out
 ) -> Boxes:
-    "Their boxes at each moment: each holds until the next frame that the file names. Raises `MpstError` if some picture has several."
+    "Their boxes at each moment: each holds until the next frame that the file names, and before the first there is none. Raises `MpstError` if some picture has several, and if there is a box at no moment."
     if people.most > 1: raise MpstError(f"{people.said} Some pictures hold {people.most} people: follow one of them.")
-    rows = []
-    for f, at in zip(people.found, np.asarray(index)):
-        keys = sorted(f); values = np.array([f[k][0].box if f[k] else [np.nan]*4 for k in keys], float)
-        row = np.clip(np.searchsorted(keys, at, 'right')-1, 0, None); last = np.maximum.accumulate(np.where(at >= 0, np.arange(len(at)), -1))      # while it is out: as before
+    rows, index = [], np.asarray(index)
+    for f, at in zip(people.found, index):
+        keys = sorted(f); values = np.array([[np.nan]*4, *(f[k][0].box if f[k] else [np.nan]*4 for k in keys)], float)
+        row = np.searchsorted(keys, at, 'right'); last = np.maximum.accumulate(np.where(at >= 0, np.arange(len(at)), -1))      # while it is out: as before
         rows.append(values[np.where(last >= 0, row[np.maximum(last, 0)], 0)])
-    values = np.stack(rows, 1); same = np.r_[False, ((values[1:] == values[:-1]) | np.isnan(values[1:]) & np.isnan(values[:-1])).all((1, 2))]
+    values = np.stack(rows, 1)
+    if np.isnan(values).all(): raise _elsewhere(people, index)
+    same = np.r_[False, ((values[1:] == values[:-1]) | np.isnan(values[1:]) & np.isnan(values[:-1])).all((1, 2))]
     return Boxes(np.flatnonzero(~same), values[~same], people.said, between=False)
 
 # %% ../nbs/46_people.ipynb #46a00002
 class PeopleFinder:
-    "The people of a file as a `Follower` asks for them."
+    "The people of a file as a `Follower` asks for them. Raises `MpstError` for a file that has nobody in the frames looked at."
     def __init__(self,
         people: People, # read
         index,          # (v, t) int: the frame of each video at each moment, -1: out
-    ): self.people, self.index, self.name = people, np.asarray(index), 'the file'
+    ):
+        self.people, self.index, self.name = people, np.asarray(index), 'the file'
+        if not any(np.isin([k for k, p in f.items() if p], row).any() for f, row in zip(people.found, self.index)): raise _elsewhere(people, self.index)
 
     def at(self,
         t, # moment
@@ -292,17 +314,42 @@ class PeopleFinder:
         "A view: (k, 5) boxes in image px, and their certainty."
         return [np.array([[*p.box, p.score] for p in f] if i is not None else [], float).reshape(-1, 5) for f, i in zip(self.at(t), images)]
 
+# %% ../nbs/46_people.ipynb #d7a01973
+def _check_least(least):
+    if not 0 <= least <= 1: raise MpstError(f"--least {least:g}: a confidence lies between 0 and 1.")
+
+def _overlap(a, b):
+    "Intersection over union of two boxes; 0 with NaN."
+    side = np.minimum(a[2:], b[2:])-np.maximum(a[:2], b[:2]); both = np.maximum(side, 0).prod()
+    return float(np.nan_to_num(both/((a[2:]-a[:2]).prod()+(b[2:]-b[:2]).prod()-both)))
+
+def _unlike(person, expected, box, gate):
+    "How little a person is who is followed: from 1 on somebody else. By the joints that are expected, (j, 2) px, off by the share `gate` of his size at most; without them by the box."
+    if expected is None or not np.isfinite(expected).any(): return (1-_overlap(person.box, box))/.8
+    off = np.linalg.norm(person.points[:, :2]-expected, axis=-1)
+    return float(np.nanmedian(off)/(gate*(person.box[2:]-person.box[:2]).max())) if np.isfinite(off).any() else 1.
+
+def _agreeing(cameras, points, boxes):
+    "Which views (v,) show one person: those that agree with the best pair, half of their joints within a twentieth of his size; all, where there are fewer than three."
+    seen = np.isfinite(boxes).all(1)
+    if seen.sum() < 3: return np.ones(len(cameras), bool)
+    size = (boxes[:, 2:]-boxes[:, :2]).max(1); least = np.nanmedian(size)*.04
+    X = triangulate(cameras, points[..., :2], np.nan_to_num(points[..., 2]), 'ransac', least)[0]
+    off = np.stack([np.linalg.norm(c.project(X)-p[:, :2], axis=-1)/s for c, p, s in zip(cameras, points, size)]); ok = np.array([np.isfinite(o).any() and np.nanmedian(o) < .05 for o in off])
+    return ok | ~seen if ok.sum() > 1 else np.ones(len(cameras), bool)
+
 # %% ../nbs/46_people.ipynb #46a00004
 class PeopleJoints:
-    "2D joints that a file gives, of one person. Raises `MpstError` for a file without joints, and a rule that is not known."
+    "2D joints that a file gives, of one person. Raises `MpstError` for a file without joints or with nobody in the frames looked at, a confidence that is none, and a rule that is not known."
     def __init__(self,
         people: People,  # read
         index,           # (v, t) int: the frame of each video at each moment, -1: out
         where,           # `Boxes`, or a `Follower`: whom of several
-        least=.3,        # confidence of a joint
+        least=.3,        # confidence of a joint, 0..1
         rule=None,       # of the conversion to our joints; None: 'fitted', or 'exact' where that is all there is
     ):
         from mpst_nb.convert import RULES, find_rule
+        _check_least(least)
         if people.skeleton is None: raise MpstError(f"{people.said} They hold no 2D joints: give them as --boxes, or --keypoints with a file that does.")
         self.finder, self.where, self.least, self.skeleton, self.points = PeopleFinder(people, index), where, least, people.skeleton, None
         self.rule = None if people.skeleton == 'h36m17' else rule or ('fitted' if 'fitted' in RULES.get((people.skeleton, 'h36m17'), ()) else 'exact')
@@ -332,26 +379,6 @@ class PeopleJoints:
         "(..., 17, 2 or 3) in ours."
         from mpst_nb.convert import convert
         return a if self.rule is None else convert(a, self.skeleton, 'h36m17', self.rule)
-
-def _overlap(a, b):
-    "Intersection over union of two boxes; 0 with NaN."
-    side = np.minimum(a[2:], b[2:])-np.maximum(a[:2], b[:2]); both = np.maximum(side, 0).prod()
-    return float(np.nan_to_num(both/((a[2:]-a[:2]).prod()+(b[2:]-b[:2]).prod()-both)))
-
-def _unlike(person, expected, box, gate):
-    "How little a person is who is followed: from 1 on somebody else. By the joints that are expected, (j, 2) px, off by the share `gate` of his size at most; without them by the box."
-    if expected is None or not np.isfinite(expected).any(): return (1-_overlap(person.box, box))/.8
-    off = np.linalg.norm(person.points[:, :2]-expected, axis=-1)
-    return float(np.nanmedian(off)/(gate*(person.box[2:]-person.box[:2]).max())) if np.isfinite(off).any() else 1.
-
-def _agreeing(cameras, points, boxes):
-    "Which views (v,) show one person: those that agree with the best pair, half of their joints within a twentieth of his size; all, where there are fewer than three."
-    seen = np.isfinite(boxes).all(1)
-    if seen.sum() < 3: return np.ones(len(cameras), bool)
-    size = (boxes[:, 2:]-boxes[:, :2]).max(1); least = np.nanmedian(size)*.04
-    X = triangulate(cameras, points[..., :2], np.nan_to_num(points[..., 2]), 'ransac', least)[0]
-    off = np.stack([np.linalg.norm(c.project(X)-p[:, :2], axis=-1)/s for c, p, s in zip(cameras, points, size)]); ok = np.array([np.isfinite(o).any() and np.nanmedian(o) < .05 for o in off])
-    return ok | ~seen if ok.sum() > 1 else np.ones(len(cameras), bool)
 
 # %% ../nbs/46_people.ipynb #46a00005
 @patch

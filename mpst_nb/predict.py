@@ -27,26 +27,31 @@ from .data.rig import (LiveViews, SynchronisedVideos, VideoWriter, describe_rig,
 from .follow import Follower, read_person, view_weights
 from .fuse import places_together
 from .models.weights import from_pretrained, list_weights, part_folder
-from .people import PeopleFinder, PeopleJoints, TorchvisionFinder, boxes_of_people, read_people
+from .people import PeopleFinder, PeopleJoints, TorchvisionFinder, _check_least, boxes_of_people, read_people
 from .skeleton import BONES, JOINTS, LEFT, MIRROR, RIGHT
 
 # %% ../nbs/51_predict.ipynb #0e6c740b
+def _padded(image, before, after):
+    "The image with black before and after it, px in x and y; itself where that is none."
+    (x0, y0), (x1, y1) = before, after
+    return cv2.copyMakeBorder(image, y0, y1, x0, x1, cv2.BORDER_CONSTANT) if x0 or y0 or x1 or y1 else image
+
 def crop_image(
     image,     # uint8 (h, w, 3)
     A,         # (2, 3): image px to crop px, a scale, a turn and a shift
     size: int, # side of the crop, px
 ) -> np.ndarray:
-    "The crop, uint8 (size, size, 3), averaged where it shrinks; black outside the image."
+    "The crop, uint8 (size, size, 3), averaged where it shrinks; black outside the image, and where all of it would be less than a pixel."
     k = max(1, int(1/np.sqrt(abs(np.linalg.det(A[:, :2])))))
     corners = apply_affine(invert_affine(A), np.array([[0., 0], [size, 0], [0, size], [size, size]]))
     lo = np.floor(corners.min(0)).astype(int)-k                   # one block more on every side
     n = np.ceil((corners.max(0)-corners.min(0))/k).astype(int)+3
-    hi, (h, w) = lo+n*k, image.shape[:2]
-    x0, y0, x1, y1 = max(lo[0], 0), max(lo[1], 0), min(hi[0], w), min(hi[1], h)
-    if x1 <= x0 or y1 <= y0: return np.zeros((size, size, 3), np.uint8)
-    part, border = image[y0:y1, x0:x1], (y0-lo[1], hi[1]-y1, x0-lo[0], hi[0]-x1)
-    if any(border): part = cv2.copyMakeBorder(part, *border, cv2.BORDER_CONSTANT)
-    if k > 1: part = cv2.resize(part, tuple(n.tolist()), interpolation=cv2.INTER_AREA)
+    begin, end = np.maximum(lo, 0), np.minimum(lo+n*k, image.shape[1::-1])
+    if (end <= begin).any() or k > max(image.shape): return np.zeros((size, size, 3), np.uint8)
+    first, last = (begin-lo)//k, -((lo-end)//k)                   # the blocks that show some of the image: no others are averaged
+    part = _padded(image[begin[1]:end[1], begin[0]:end[0]], begin-lo-first*k, lo+last*k-end)
+    if k > 1: part = cv2.resize(part, tuple((last-first).tolist()), interpolation=cv2.INTER_AREA)
+    part = _padded(part, first, n-last)
     left = k*A[:, :2]                                             # what is left to do
     return cv2.warpAffine(part, np.c_[left, A[:, :2]@lo+A[:, 2]+left.sum(1)/2-.5], (size, size), flags=cv2.INTER_LINEAR)
 
@@ -480,6 +485,13 @@ def _check_out(out, overwrite):
     return out
 
 # %% ../nbs/51_predict.ipynb #59b9abfe
+def _view_names(videos):
+    "A view without a calibration is called as its video; where such names clash, the folder stands before it, and where that does not help, a number behind it."
+    paths = [Path(os.path.abspath(v)) for v in videos]; names = [p.stem for p in paths]
+    names = [f'{p.parent.name}_{n}' if names.count(n) > 1 else n for p, n in zip(paths, names)]
+    while len(set(names)) < len(names): names = [f'{n}_{names[:i].count(n)+1}' if names.count(n) > 1 else n for i, n in enumerate(names)]
+    return names
+
 def open_rig(
     videos: list,       # paths
     calibration=None,   # path; None without
@@ -500,14 +512,15 @@ def open_rig(
         order, said = match_videos(all_cameras, videos)
         cameras, notes = [all_cameras[i] for i in order], [*assumed, said]
     infos = open_videos(videos).infos
-    if cameras is None: notes.append('No calibration was given: no 3D by triangulation.')
+    names = _view_names(videos) if cameras is None else [c.name for c in cameras]
+    if cameras is None: notes += ['No calibration was given: no 3D by triangulation.', *[f"Videos have the same name: their views are called {', '.join(names)}."]*(names != [Path(v).stem for v in videos])]
     else:
         fitted = [fit_camera(c, i) for c, i in zip(cameras, infos)]
         cameras = [c for c, _ in fitted]; notes += [n for _, n in fitted if n]
         if len(cameras) > 1: notes += describe_rig(cameras)
         if world_up(cameras)[2] < .5: notes.append(f"The world's up is not z: the images have up at {np.round(world_up(cameras), 2).tolist()}. Joints are in the calibration's axes as they are, where files say \"z up\" it is not so, and what stands on the floor z = 0 is not found; turn the calibration so that z points up.")
     opened, said = _lined_up(infos, cameras, frames, offsets, together, progress)
-    return opened, cameras, [Path(v).stem for v in videos] if cameras is None else [c.name for c in cameras], [*notes, *said]
+    return opened, cameras, names, [*notes, *said]
 
 def _lined_up(infos, cameras, frames, offsets, together, progress):
     "The videos on one clock, with starts as given or found, and what is to be said about it."
@@ -573,7 +586,7 @@ def _where_to_look(opened, cameras, names, box, boxes, person, device, progress)
         people = read_people(boxes, names)
         return (boxes_of_people(people, index), 'file') if people.most == 1 and who is None else (follow(PeopleFinder(people, index)), 'file, one of several followed')
     if box == 'auto': box = 'find' if 'finder' in list_weights().get('wild', ()) else 'motion'
-    if box == 'find': return follow(from_pretrained('wild', 'finder')), box
+    if box == 'find': return follow(from_pretrained('wild', 'finder').to(device)), box
     if box == 'torchvision': return follow(finder := TorchvisionFinder(device=device)), f'torchvision: {finder.name}'
     if who is not None: raise MpstError(f"--person {person}: --box {box} does not look for people; take --box find, or give --boxes or --keypoints that hold several.")
     return find_boxes(cameras, opened, box, progress), box if cameras is not None and len(cameras) > 1 else 'whole image'
@@ -703,6 +716,11 @@ class _Begun:
         state = _each(dict(walk=self.walk, remembered=remembered, sums=self.sums, parts=[p.name for p in self.parts]), np.generic, np.generic.item)
         self.states.keep(_each(state, np.ndarray, lambda a: torch.from_numpy(np.ascontiguousarray(a))))
 
+def _unseen(path, names):
+    "What is to be said of views in which no joint was found at all."
+    seen = np.any([np.isfinite(xy).any((0, 2, 3)) for _, xy in read_joints(path, 'joints2d')], 0)
+    return [f"No joint was found in any frame of {', '.join(n for n, s in zip(names, seen) if not s)}{' and so there is none in 3D'*(not seen.any())}: see that boxes, joints, their confidence (--least) and --offsets suit these videos."]*(not seen.all())
+
 def _lift(path, lifter, size, names, means, solid):
     "Write what the lifter, if there is one, makes of the first view; returns what is to be said about it."
     if lifter is None: return []
@@ -747,7 +765,7 @@ def predict_videos(
     keypoints=None,          # file or files of 2D joints to take instead of a network's, see `46_people`
     skeleton=None,           # what these joints are of; None: told by the files
     rule=None,               # how ours are made of them, see `13_convert`; None: 'fitted'
-    least=.3,                # their confidence
+    least=.3,                # their confidence, 0..1: what is less sure is missing
     person=None,             # whom of several, 'CAMERA:X,Y' px or 'X,Y' mm: see `48_follow`
     subject=None,            # whose cameras, for Human3.6M's tables
     unit=None,               # of a calibration that does not state it
@@ -757,7 +775,7 @@ def predict_videos(
     "Predict joints of videos; returns `out`. Raises `MpstError`, and leaves nothing, for input that does not go together."
     from mpst_nb.data.files import check_formats
     say = say or (lambda _: None)
-    choose(method, METHODS, 'method of triangulation'); _check_clip(clip)
+    choose(method, METHODS, 'method of triangulation'); _check_clip(clip); _check_least(least)
     out, formats = _check_out(out, overwrite), check_formats(formats) if formats else []
     network, about = (None, dict(network='none: the 2D joints were given')) if keypoints is not None else (model, dict(network=type(model).__name__)) if model is not None else load_detector(weights)
     opened, cameras, names, notes = open_rig([Path(v) for v in videos], calibration, frames, offsets, together, subject, unit, say is print)
@@ -776,7 +794,7 @@ def predict_videos(
         for n in job.after(names, opened.fps): about['notes'].append(n); say(n)
         for v, runs in zip(about['videos'], job.live.runs): v['out'] = [dict(why=w, first=a, last=b-1) for w, a, b in runs]
         tmp.mkdir(); stills = _join_parts(begun.parts, tmp)
-        for n in _lift(tmp, lifter, opened.sizes[0], names, means, solid): about['notes'].append(n); say(n)
+        for n in (*_unseen(tmp, names), *_lift(tmp, lifter, opened.sizes[0], names, means, solid)): about['notes'].append(n); say(n)
         write_predictions(tmp, about)
         write_page(tmp, about, stills)
         fault = _write_formats(tmp, formats)
