@@ -18,7 +18,7 @@ import cv2, numpy as np
 
 from ..camera import Camera, triangulate
 from ..core import MpstError, choose
-from .rig import _check_cameras, _read_own, _read_qca, _sees, axes_point
+from .rig import LEAST_APART, _check_cameras, _read_own, _read_qca, _sees, axes_point
 
 # %% ../../nbs/25_data.calibration.ipynb #0d00c068
 MAX_CAMERAS = 64     # of a file
@@ -154,6 +154,13 @@ def _deep(text, most=100):
         if depth > most: return True
     return max((len(l)-len(l.lstrip(' -')) for l in text.splitlines()), default=0) > 4*most
 
+def _text(path, what='', known=''):
+    "The text of a file, `what` it is behind its name. Raises `MpstError`."
+    try: return path.read_text(encoding='utf-8-sig')
+    except FileNotFoundError: raise MpstError(f"calibration {path}{what} is not there.") from None
+    except UnicodeDecodeError: raise MpstError(f"calibration {path}{what} is not text{f'; {known}' if known else ''}. Export it again.") from None
+    except OSError as e: raise MpstError(f"calibration {path}{what} cannot be read ({e.strerror or type(e).__name__}); give a file that you may read.") from None
+
 def _storage(text, path):
     "What an OpenCV storage holds, in plain values. Raises `MpstError`."
     if _deep(text): raise MpstError(f"calibration {path} is no OpenCV storage: its tables stand more than 100 deep in each other.")
@@ -193,9 +200,7 @@ def _read_storage(text, path, subject, notes):
     "Cameras of an OpenCV storage in its unit, and the unit if it states one. Raises `MpstError`."
     found = _storage(text, path)
     if (other := _other_half(path)):
-        try: more = other.read_text(encoding='utf-8-sig')
-        except UnicodeDecodeError: raise MpstError(f"calibration {other}, the other half of {path}, is not text. Export it again.") from None
-        found = _storage(more, other) | found
+        found = _storage(_text(other, f', the other half of {path},'), other) | found
     unit = _stated_unit(found, path)
     found = _by_camera(found, path, notes)
     if _is_camera(found): found = {str(found.get('name', found.get('camera_name', Path(path).stem))): found}
@@ -316,10 +321,7 @@ def _reader(text, path):
 # %% ../../nbs/25_data.calibration.ipynb #00957040
 def _read_file(path, subject, notes):
     "Cameras of one file in its unit, and the unit if it is known. Raises `MpstError`."
-    if not path.is_file(): raise MpstError(f"calibration {path} is not there.")
-    try: text = path.read_text(encoding='utf-8-sig')
-    except UnicodeDecodeError: raise MpstError(f"calibration {path} is not text; {_FORMATS}.") from None
-    cameras, unit = _reader(text, path)(text, path, subject, notes)
+    text = _text(path, known=_FORMATS); cameras, unit = _reader(text, path)(text, path, subject, notes)
     if not cameras: raise MpstError(f"calibration {path} holds no camera. Is it the right file? Export it again.")
     return cameras, unit
 
@@ -367,7 +369,9 @@ def _files(path, subject=None, notes=()):
     "The files of a file, a folder or a list, in the order of their names. Raises `MpstError` for a folder without any."
     if isinstance(path, (list, tuple)): return _one_of_halves([Path(p) for p in path])
     if not Path(path).is_dir(): return [Path(path)]
-    files, said = calibration_files(sorted(p for p in Path(path).iterdir() if p.is_file() and (p.suffix.lower() in SUFFIXES or p.name.lower().endswith('.qca.txt'))), subject)
+    try: files = sorted(p for p in Path(path).iterdir() if p.is_file() and (p.suffix.lower() in SUFFIXES or p.name.lower().endswith('.qca.txt')))
+    except OSError as e: raise MpstError(f"folder {path} cannot be read ({e.strerror or type(e).__name__}); give one that you may read.") from None
+    files, said = calibration_files(files, subject)
     if not files: raise MpstError(f"folder {path} holds no calibration; {_FORMATS}.")
     notes += said
     return files
@@ -399,7 +403,7 @@ def read_cameras(
     for c in cameras: _sane(c, path)
     if (unsaid := [c for c in cameras if not c.size_known]):
         notes.append(f"{Path(path).name} does not say how large the image of {', '.join(c.name for c in unsaid)} is; it was taken to be twice the principal point ({', '.join('{} x {}'.format(*c.size) for c in unsaid)} px), until a video says more.")
-    _check_cameras(cameras, path)
+    _check_cameras(cameras, path, unit is not None)
     return cameras, notes
 
 # %% ../../nbs/25_data.calibration.ipynb #8da330d1
@@ -513,8 +517,8 @@ def _unit_finding(cameras):
     "Metres for millimetres, the reverse, or all cameras in one place; None if the rig is as large as a room."
     span, names = _span(cameras), [c.name for c in cameras]
     if len(cameras) > 1 and span < 1e-6: return Finding('one place', "all cameras stand at the same place, so their translations were not written or are all zero; export the calibration with them.", names)
-    if not span or 100 <= span <= 1e5: return None
-    tiny = span < 100
+    if not span or LEAST_APART <= span <= 1e5: return None
+    tiny = span < LEAST_APART
     where = f"up to {span:.4g} mm apart" if len(cameras) > 1 else f"{span:.4g} mm from the origin"
     why = "their places are in metres; read them with --unit m, or unit='m' in Python" if tiny else "their places are a thousand times too large, millimetres read as metres; read them with --unit mm, or unit='mm' in Python"
     return Finding('metres taken for millimetres' if tiny else 'millimetres taken for metres', f"the cameras stand {where}: {why}.", names, [replace(c, T=c.T*(1000. if tiny else .001)) for c in cameras])

@@ -23,7 +23,7 @@ from tqdm import tqdm
 from ..camera import triangulate
 from ..core import MpstError, _plain, read_json
 from .calibration import HYPOTHESES, SUFFIXES, _looks_like_cameras, calibration_files, check_cameras, diagnose, epipolar_residual, mend, oddness, read_cameras, rig_geometry
-from .rig import SynchronisedVideos, VideoInfo, fit_camera, in_step, match_videos, pace_of, video_info
+from .rig import LiveViews, SynchronisedVideos, VideoInfo, _grey, fit_camera, in_step, match_videos, pace_of, video_info
 
 # %% ../../nbs/27_data.doctor.ipynb #be472473
 SEVERITIES = ('ok', 'note', 'warning', 'error')
@@ -110,23 +110,22 @@ class _Eye:
     "Walks through one video and remembers what it saw."
     def __init__(self, info, frames, lag, index=None):
         w, h = info.size
-        self.lag, self.held, self.last, self.broken = lag, [], None, None
-        self.frames = SynchronisedVideos([info], min(frames, info.frames) if index is None else frames, index).small(max(16, round(np.sqrt(AREA*h/w))))
-        self.shape, self.seen, self.rows = None, [], []
+        self.lag, self.held, self.broken, self.shape, self.seen, self.rows = lag, [], None, None, [], []
+        self.frames = SynchronisedVideos([info], min(frames, info.frames) if index is None else frames, index)._walk(lambda f: (_grey(f), _grey(f, max(16, round(np.sqrt(AREA*h/w))))))
 
     def look(self):
-        "The next frame, if there is one."
-        try: _, (image,) = next(self.frames)
+        "The next frame, grey (h, w), if there is one."
+        try: _, (images,) = next(self.frames)
         except StopIteration: return
         except MpstError as e: self.broken = e; return
-        if image is None:                            # out: it has no frame for this moment
-            self.seen.append((np.nan,)*4); self.rows.append((np.zeros(0, np.int32), np.zeros(0, np.float32))); self.held, self.last = [], None
+        if images is None:                           # out: it has no frame for this moment
+            self.seen.append(np.nan); self.rows.append((np.zeros(0, np.int32), np.zeros(0, np.float32))); self.held = []
             return
-        soft = cv2.GaussianBlur(image, (0, 0), .8); self.held.append(soft); self.shape = image.shape
+        soft = cv2.GaussianBlur(images[1].astype(np.float32), (0, 0), .8); self.held.append(soft); self.shape = soft.shape
         m = _moved(soft, self.held.pop(0) if len(self.held) > self.lag else self.held[0]).ravel()
         at = np.flatnonzero(m)
-        self.seen.append((image.mean(), image.std(), 0. if self.last is None else np.abs(image-self.last).max(), m.sum()))
-        self.rows.append((at.astype(np.int32), m[at].astype(np.float32))); self.last = image
+        self.seen.append(m.sum()); self.rows.append((at.astype(np.int32), m[at].astype(np.float32)))
+        return images[0]
 
     def block(self):
         "The motion since the last block, (t, px) sparse, and how much it is."
@@ -140,12 +139,13 @@ class _Eye:
 @dataclass
 class Watched:
     "What was seen of v videos."
-    seen: list    # a view: (n, 4) float array: mean, spread and largest change of the grey level, and the sum of what moved
+    seen: list    # a view: (n,) the sum of what moved, grey levels; NaN where it has no frame
     motion: list  # a view: sparse (t, px), how much each pixel moved, of one stretch of frames
     shapes: list  # a view: (h, w) of the small images
     first: int    # moment that this stretch begins with
     fps: float    # moments a second
     broken: list  # a view: the `MpstError` that ended it, or None
+    out: list     # a view: (why, first moment, moment after the last) of each stretch that `mpst predict` would leave out, see `LiveViews`
 
 def watch(
     infos: list,         # `VideoInfo`s
@@ -156,36 +156,22 @@ def watch(
     "Look through videos side by side, as if they had begun together, as long as all run, in bounded memory. A damaged frame ends its video, and is told in `broken`; raises nothing for it."
     videos = in_step(infos, least=len(infos), together=together); fps = float(videos.fps)
     n = min(len(videos), frames or sys.maxsize); index = [None if videos.index is None else videos.index[i:i+1, :n] for i in range(len(infos))]
-    eyes, best = [_Eye(i, n, max(1, round(fps/25)), row) for i, row in zip(videos.infos, index)], None
+    eyes, live, best = [_Eye(i, n, max(1, round(fps/25)), row) for i, row in zip(videos.infos, index)], LiveViews(len(infos)), None
     for t in tqdm(range(n), desc='looking at the pictures', unit='frame', disable=not progress, leave=False):
-        for e in eyes: e.look()
+        live.check(t, [e.look() for e in eyes])
         if (t+1) % MOST and t+1 < n: continue
         blocks = [e.block() for e in eyes]
         amount = min((a for (m, a), e in zip(blocks, eyes) if len(e.seen)), default=0)
         if best is None or amount > best[0]: best = amount, t-t % MOST, [m for m, _ in blocks]
-    return Watched([np.array(e.seen, np.float64).reshape(-1, 4) for e in eyes], best[2], [e.shape for e in eyes], best[1], fps, [e.broken for e in eyes])
+    return Watched([np.array(e.seen, np.float64) for e in eyes], best[2], [e.shape for e in eyes], best[1], fps, [e.broken for e in eyes], [list(map(tuple, runs)) for runs in live.runs])
 
 # %% ../../nbs/27_data.doctor.ipynb #d7c6af95
-def _runs(flag, least):
-    "(first, end) of the stretches of at least so many true values."
-    edge = np.flatnonzero(np.diff(np.concatenate([[0], flag.astype(int), [0]])))
-    return [(int(a), int(b)) for a, b in edge.reshape(-1, 2) if b-a >= least]
-
 def dropouts(
     watched: Watched, # of all views
 ) -> list:
-    "For each view a list of (what, first frame, frame after the last): 'black', or 'frozen' where another view moves meanwhile."
-    least, out = max(4, round(.15*watched.fps)), []
-    usual = [s[:, 3]/np.median(s[s[:, 3] > 0, 3]) if (s[:, 3] > 0).any() else 0*s[:, 3] for s in watched.seen]      # how much moves, 1 is usual
-    def stuck(v, a, b):
-        "Whether a view that shows one picture in frames a to b is to blame, and not a person who stands still."
-        moves = any(len(o) >= b and np.median(o[a:b]) > .3 for k, o in enumerate(usual) if k != v)
-        return moves and (usual[v][b:b+2].max() > 1.8*np.nanquantile(usual[v], .9) if b < len(usual[v]) else b-a > watched.fps)
-    for v, s in enumerate(watched.seen):
-        black = _runs((s[:, 0] < 20) & (s[:, 1] < 4), least)
-        frozen = [(a, b) for a, b in _runs(usual[v] < .02, least) if a and stuck(v, a, b) and not any(p < b and a < q for p, q in black)]
-        out.append(sorted([('black', *r) for r in black]+[('frozen', *r) for r in frozen], key=lambda r: r[1]))
-    return out
+    "For each view a list of (what, first frame, frame after the last): 'black', or 'frozen' where another view moves meanwhile; of more than a moment."
+    least = max(4, round(.15*watched.fps))
+    return [[(why, a, b) for why, a, b in out if why in ('black', 'frozen') and b-a >= least] for out in watched.out]
 
 # %% ../../nbs/27_data.doctor.ipynb #7bfd9a80
 BINS = 96   # epipolar planes that are told apart
@@ -614,7 +600,7 @@ def _without_dropouts(watched):
 def _only(watched, views):
     "The same for some of the views."
     pick = lambda a: [a[v] for v in views]
-    return replace(watched, seen=pick(watched.seen), motion=pick(watched.motion), shapes=pick(watched.shapes), broken=pick(watched.broken))
+    return replace(watched, **{k: pick(getattr(watched, k)) for k in ('seen', 'motion', 'shapes', 'broken', 'out')})
 
 def _lively(case, watched, names):
     "The views that can be compared, with a remark on the others."
@@ -628,8 +614,8 @@ def _lively(case, watched, names):
 # %% ../../nbs/27_data.doctor.ipynb #b59b7dca
 def _as_offsets(offsets, fps): return '--offsets '+' '.join(f'{o/fps:.4g}s' for o in offsets)
 
-def _when(case, timing, names, fps):
-    "What the timing gives to remark."
+def _when(case, timing, names, fps, starts=0.):
+    "What the timing gives to remark; of views that were lined up by `starts` before, (v,) s, or nobody knows how (None)."
     case.numbers['offsets'] = dict(zip(names, timing.offsets.tolist())); case.numbers['offsets_trusted'] = bool(timing.trusted.all())
     close = max(1, int(np.ceil(.03*fps)))
     if not timing.trusted.all():
@@ -637,9 +623,9 @@ def _when(case, timing, names, fps):
     late = np.flatnonzero(np.abs(timing.offsets) > close)
     if not len(late): case.summary['starts'] = f"all views start together, within {close} frame{'s'*(close > 1)} (found from what moves)"; return
     said = [f"{names[k]} {abs(timing.offsets[k])} frames ({abs(timing.offsets[k])/fps:.2f} s) {'before' if timing.offsets[k] > 0 else 'after'} the others" for k in late]
-    skip = timing.offsets-timing.offsets.min(); cut = np.flatnonzero(skip)
-    case.say('error', 'starts', f"the views do not start together: {', '.join(said)} (within {close})",
-             f"say so to mpst predict: {_as_offsets(timing.offsets, fps)} (in the order {', '.join(names)}); or leave out the first frames: {', '.join(f'{names[k]} {skip[k]}' for k in cut)}; for one video: ffmpeg -i IN -vf trim=start_frame={skip[cut[0]]},setpts=PTS-STARTPTS -c:v libx264 OUT")
+    given = np.round(np.multiply(0. if starts is None else starts, fps)).astype(int); whole = given+timing.offsets; skip = whole-whole.min(); cut = np.flatnonzero(skip)
+    case.say('error', 'starts', f"the views do not start together{', even as they were lined up'*bool(np.ptp(given))}: {', '.join(said)} (within {close})",
+             f"say so to mpst predict{', on top of any offsets that it was given'*(starts is None)}: {_as_offsets(whole, fps)} (in the order {', '.join(names)})"+(f"; or leave out the first frames: {', '.join(f'{names[k]} {skip[k]}' for k in cut)}; for one video: ffmpeg -i IN -vf trim=start_frame={skip[cut[0]]},setpts=PTS-STARTPTS -c:v libx264 OUT" if len(cut) else ''))
 
 def _where(case, rig, watched, fit, timing):
     "What the fit gives to remark; whether the calibration can be relied upon."
@@ -837,21 +823,12 @@ def _h36m_pictures(case, form, views):
     if have and none: case.say('warning', f"{len(none)} sequence{'s'*(len(none) > 1)}, {none[0]} first", 'no camera has pictures', 'copy the missing videos or images; without them these sequences cannot be prepared with pictures')
 
 # %% ../../nbs/27_data.doctor.ipynb #8443b44e
-def _about(path):
-    "The head of predictions.json, without its joints. Raises `MpstError` for a file that has none."
-    lines = []
-    with open(path/'predictions.json') as f:
-        for line in f:
-            if line.startswith(' "predictions":'): break
-            lines.append(line)
-    try: return json.loads(''.join(lines).rstrip().rstrip(',')+'}')
-    except json.JSONDecodeError as e: raise MpstError(f"{path/'predictions.json'} is not what mpst predict writes ({e}). Predict again.") from None
-
 def joints_remarks(
     case: Case,     # the remarks go here
     cameras: list,  # v `Camera`s
     joints2d,       # (v, t, j, 2) image px; NaN where there is none
     fps: float,     # frames a second
+    starts=None,    # (v,) s, how far into each video their moment 0 lies; None: not known
 ):
     "What 2D joints say of the starts and of the calibration. Raises `MpstError` for joints that do not go with the cameras."
     timing, names = offsets_by_joints(cameras, joints2d, fps), [c.name for c in cameras]
@@ -864,23 +841,35 @@ def joints_remarks(
         else: case.say('warning' if f.what in _MILD else 'error', 'calibration', f.text.rstrip('.'), 'correct the calibration, or the names of the videos, and predict again')
     if not wrong: case.summary['fit'] = f"the 2D joints of the views agree within {np.nanmax(residual):.1f} px (epipolar residual)"
     if any(f.what == 'views disagree' for f in wrong): return
-    _when(case, timing, names, fps)
+    _when(case, timing, names, fps, starts)
+
+def _starts(head):
+    "(v,) s: how far into each video moment 0 of a prediction lies, by the frame of each that is seen first; None of one that does not say, or with a video that is never seen."
+    seen = [(v, v.get('first_seen') or {}) for v in head['videos']]
+    if any(s.get(k) is None for _, s in seen for k in ('frame', 'video_frame')): return None
+    return np.array([s['video_frame']/v['fps']-s['frame']/head['fps'] for v, s in seen])
+
+def _judge(case, head, uv):
+    "What `examine_predictions` says of the head of a prediction and its 2D joints (v, t, j, 2)."
+    from mpst_nb.camera import Camera
+    for d, x in zip(head['videos'], uv): case.facts.append(dict(camera=d['camera'], video=d['file'], size='{} x {}'.format(*d['size']), rate=f"{d['fps']:g}", frames=d['frames'], joints=f"{np.isfinite(x).all(-1).mean():.1%} found"))
+    cameras = [Camera.from_dict(c) for c in head['cameras'] or ()]
+    if len(cameras) < 2: return case.say('note', 'calibration', 'there is none: nothing to compare the views by')
+    joints_remarks(case, cameras, uv, head['fps'], _starts(head))
 
 def examine_predictions(
     path, # folder that `mpst predict` wrote
 ) -> Case:
     "How the joints of a prediction go together. Raises nothing for what is wrong with it: that is in the remarks."
-    from mpst_nb.camera import Camera
+    from mpst_nb.data.files import _head
     from mpst_nb.predict import read_joints
     path, case = Path(path), Case('predictions', str(path))
-    try: about = _about(path); blocks = [a for f, a in read_joints(path, 'joints2d') if f < MOST]; uv = np.concatenate(blocks).swapaxes(0, 1)
-    except (MpstError, OSError, ValueError, KeyError) as e: case.fail(path.name, e if isinstance(e, MpstError) else MpstError(f"it cannot be read ({type(e).__name__}: {e}). Predict again.")); return case
-    for d, x in zip(about['videos'], uv): case.facts.append(dict(camera=d['camera'], video=d['file'], size='{} x {}'.format(*d['size']), rate=f"{d['fps']:g}", frames=d['frames'], joints=f"{np.isfinite(x).all(-1).mean():.1%} found"))
-    if not about['cameras'] or len(about['cameras']) < 2: case.say('note', 'calibration', 'there is none: nothing to compare the views by'); return case
-    try: joints_remarks(case, [Camera.from_dict(c) for c in about['cameras']], uv, about['fps'])
+    try: _judge(case, _head(path), np.concatenate([a for f, a in read_joints(path, 'joints2d') if f < MOST]).swapaxes(0, 1))
     except MpstError as e: case.fail(path.name, e)
+    except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError, OverflowError) as e: case.fail(path.name, MpstError(f"it cannot be read ({type(e).__name__}: {e}). Predict again."))
     return case
 
+# %% ../../nbs/27_data.doctor.ipynb #db022cac
 def examine_weights(
     path, # folder of a training run, with model.safetensors
 ) -> Case:
@@ -935,7 +924,8 @@ def doctor(
     if not paths: raise MpstError("no path was given. Name videos and a calibration, a folder that holds them, a prepared data set, or a copy of Human3.6M.")
     videos, named, found, names, cases = [], [], [], [], []
     for p in map(Path, paths):
-        kind, v, c = recognise(p)
+        try: kind, v, c = recognise(p)
+        except OSError as e: cases.append(Case('unknown', str(p), remarks=[Remark('error', p.name, f'it cannot be read ({e.strerror or type(e).__name__})', 'give a path that you may read')])); continue
         if kind == 'recording': videos += [f for f in v if f not in videos]; into = found if p.is_dir() else named; into += [f for f in c if f not in into]; names.append(str(p)); continue
         if kind in _EXAMINE: cases.append(_EXAMINE[kind](p, quick, progress)); continue
         case = Case('unknown', str(p)); cases.append(case)

@@ -37,6 +37,7 @@ class Recording:
     video_frame: np.ndarray|None = None # (t, v) the frame of each video that shows the moment, NaN where none does; None: frame t
     rigid: bool = False         # whether bones were held to their lengths; False: not known to have been (TRC and C3D files say it in words only)
     smooth: float|None = None   # Hz, the cut-off of the low-pass that the 3D joints went through; None: not known to have been through one (TRC and C3D files say it in words only)
+    smooth_left: float = 0.     # share of the 3D joints that this low-pass left as they were found
 
     @property
     def frames(self): return len(self.joints3d if self.joints3d is not None else self.joints2d)
@@ -57,10 +58,12 @@ def _head(path):
     "predictions.json up to its first joint: an hour of it need not be read for that."
     file, lines = path/'predictions.json', []
     if not file.is_file(): raise MpstError(f'{path} holds no predictions (predictions.json is missing): give the folder that `mpst predict --out` wrote.')
-    with open(file, encoding='utf-8', errors='replace') as f:
-        for line in f:
-            if line.startswith(' "predictions": ['): break
-            lines.append(line)
+    try:
+        with open(file, encoding='utf-8', errors='replace') as f:
+            for line in f:
+                if line.startswith(' "predictions": ['): break
+                lines.append(line)
+    except OSError as e: raise MpstError(f'{file} cannot be read ({e.strerror or type(e).__name__}): give a prediction that you may read.') from None
     try: return json.loads(''.join(lines).rstrip().rstrip(',')+'}')
     except (ValueError, RecursionError) as e: raise MpstError(f'{file} is damaged ({e}): predict again.') from None
 
@@ -121,6 +124,7 @@ def describe(
     if rec.joints3d is not None: out |= dict(space=rec.space, units3d='mm', axes=axes or _NATIVE[rec.space], axes_are=_SAYS[rec.space][axes or _NATIVE[rec.space]], root=_ROOT[rec.space])
     if rec.joints3d is not None and rec.rigid: out |= dict(rigid=True, rigid_is='bones were held to their median lengths over the recording')
     if rec.joints3d is not None and rec.smooth is not None: out |= dict(smooth=rec.smooth, smooth_is='Hz, the cut-off of the low-pass that the 3D joints went through: Butterworth of second order, there and back')
+    if rec.joints3d is not None and rec.smooth_left: out |= dict(smooth_left=rec.smooth_left, smooth_left_is='share of the 3D joints that the low-pass left as they were found: there for too few frames on end')
     if rec.joints2d is not None: out |= dict(units2d=UNITS2D, cameras=list(rec.cameras), videos=list(rec.videos), sizes=[list(s) for s in rec.sizes])
     if rec.joints2d is not None and rec.video_frame is not None: out |= dict(video_frame_is='the frame of each video, from 0, that shows the moment; none where its camera was out')
     return out
@@ -142,7 +146,7 @@ def write_trc(
         for i, x in enumerate(X):
             f.write(f'{i+1}\t{i/rec.fps:.6f}\t'+''.join(f'{v[0]:.4f}\t{v[1]:.4f}\t{v[2]:.4f}\t' if v[0] == v[0] else '\t\t\t' for v in x.tolist())+'\n')
 
-def _treated(rec): return '; bones held to their lengths'*rec.rigid+('' if rec.smooth is None else f'; low-pass at {rec.smooth:g} Hz')
+def _treated(rec): return '; bones held to their lengths'*rec.rigid+('' if rec.smooth is None else f'; low-pass at {rec.smooth:g} Hz'+f', but for {rec.smooth_left:.1%} of the joints, there for too few frames on end'*bool(rec.smooth_left))
 
 def _solid(rec, path):
     "The recording, if it has 3D joints."
@@ -328,7 +332,7 @@ def _of_ours(path, about, arrays):
     space = about.get('space', 'world')
     if 'joints3d' in arrays: arrays = arrays | dict(joints3d=arrays['joints3d']@choose(about['axes'], _TURNS[space], f'axes in {path}:'))
     whole = {k: tuple(about.get(k, ())) for k in ('cameras', 'videos')}
-    return Recording(tuple(about['joints']), float(about['fps']), **{'joints3d': None} | arrays, space=space, **whole, sizes=tuple(map(tuple, about.get('sizes', ()))), rigid=bool(about.get('rigid')), smooth=about.get('smooth'))
+    return Recording(tuple(about['joints']), float(about['fps']), **{'joints3d': None} | arrays, space=space, **whole, sizes=tuple(map(tuple, about.get('sizes', ()))), rigid=bool(about.get('rigid')), smooth=about.get('smooth'), smooth_left=float(about.get('smooth_left', 0)))
 
 # %% ../../nbs/28_data.files.ipynb #d56c1127
 def read_npz(
@@ -402,18 +406,24 @@ def stiffened(
     rec: Recording, # of a prediction of several calibrated views
     folder,         # of that prediction
 ) -> Recording:
-    "The recording with bones that keep their lengths, and how far the cameras see the moved joints from their 2D ones (`fuse.constant_bones`). Raises `MpstError` for joints that were not triangulated."
+    "The recording with bones that keep their lengths, and how far the cameras see the moved joints from their 2D ones (`fuse.constant_bones`); of the views that each joint came from and no others. Raises `MpstError` for joints that were not triangulated."
     from mpst_nb.fuse import constant_bones   # which knows torch, and other files need not
     if rec.joints3d is None or rec.space != 'world': raise MpstError('--rigid is for 3D joints that several calibrated views have found, and these were not: leave it out.')
     folder = Path(folder); head = _head(folder)
     try: cameras = [Camera.from_dict(d) for d in head['cameras']]
     except (TypeError, KeyError, ValueError, AttributeError, OverflowError) as e: raise MpstError(f"{folder/'predictions.json'} names no cameras ({type(e).__name__}: {e}): predict again.") from e
     spread = _table(folder/'joints2d.parquet', ['spread_px'], (*rec.joints2d.shape[:3],))[..., 0]
-    xy = rec.joints2d.swapaxes(0, 1); X, _ = constant_bones(cameras, xy, spread.swapaxes(0, 1), rec.joints3d)
-    off = np.linalg.norm(np.stack([c.project(X) for c in cameras])-xy, axis=-1); seen = np.isfinite(off)
+    xy = rec.joints2d.swapaxes(0, 1); apart = lambda X: np.linalg.norm(np.stack([c.project(X) for c in cameras])-xy, axis=-1)          # px (v, t, j)
+    used = np.argsort(np.argsort(apart(rec.joints3d), 0), 0) < rec.views                                                               # RANSAC keeps the nearest; NaN is farthest
+    xy = np.where(used[..., None], xy, np.nan); X, _ = constant_bones(cameras, xy, spread.swapaxes(0, 1), rec.joints3d)
+    off = apart(X); seen = np.isfinite(off)
     return replace(rec, joints3d=X, residual_px=np.where(seen.any(0), np.where(seen, off, 0).sum(0)/np.maximum(seen.sum(0), 1), np.nan), rigid=True)
 
 # %% ../../nbs/28_data.files.ipynb #937c02a0
+def _stretches(there, fps, hz):
+    "(first, end) of the runs of true values that are long enough for a low-pass: half a period of the cut-off."
+    edges = np.flatnonzero(np.diff(np.r_[0, there, 0])); return [(a, b) for a, b in zip(edges[::2], edges[1::2]) if b-a >= max(4, fps/hz/2)]
+
 def smooth_joints(
     joints,    # (t, ..., 3) mm, NaN where there is none
     fps: float, # frames a second
@@ -425,18 +435,20 @@ def smooth_joints(
     sos = butter(2, fps/np.pi*np.arctan(np.tan(np.pi*hz/fps)/(2**.5-1)**.25), fs=fps, output='sos')
     out = np.array(joints, float); flat = out.reshape(len(out), -1, 3)
     for x in flat.swapaxes(0, 1):
-        there = np.isfinite(x).all(-1); edges = np.flatnonzero(np.diff(np.r_[0, there, 0]))
-        for a, b in zip(edges[::2], edges[1::2]):
-            if b-a >= max(4, fps/hz/2): x[a:b] = sosfiltfilt(sos, x[a:b], 0, padlen=min(round(3*fps/hz), b-a-1))
+        for a, b in _stretches(np.isfinite(x).all(-1), fps, hz): x[a:b] = sosfiltfilt(sos, x[a:b], 0, padlen=min(round(3*fps/hz), b-a-1))
     return out
 
 def smoothed(
     rec: Recording, # with 3D joints, if there is a cut-off
     hz,             # the cut-off; None: as it is
 ) -> Recording:
-    "The recording with its 3D joints filtered, without residual, which is of the others. Raises `MpstError` for a cut-off that cannot be, and joints without 3D."
-    if hz is not None and rec.joints3d is None: raise MpstError(f'--smooth {hz:g} is for 3D joints, and there are none.')
-    return rec if hz is None else replace(rec, joints3d=smooth_joints(rec.joints3d, rec.fps, hz), residual_px=None, smooth=float(hz))
+    "The recording with its 3D joints filtered, without residual, which is of the others. Raises `MpstError` for a cut-off that cannot be, joints without 3D, and joints of which none is there long enough."
+    if hz is None: return rec
+    if rec.joints3d is None: raise MpstError(f'--smooth {hz:g} is for 3D joints, and there are none.')
+    X, there = smooth_joints(rec.joints3d, rec.fps, hz), np.isfinite(rec.joints3d).all(-1)
+    done = sum(b-a for joint in there.T for a, b in _stretches(joint, rec.fps, hz))
+    if not done: raise MpstError(f'--smooth {hz:g}: no joint is there for {int(np.ceil(max(4, rec.fps/hz/2)))} frames on end, half a period of {hz:g} Hz, so nothing can be filtered: take a higher cut-off, or leave --smooth out.')
+    return replace(rec, joints3d=X, residual_px=None, smooth=float(hz), smooth_left=float(1-done/there.sum()))
 
 # %% ../../nbs/28_data.files.ipynb #d44d8e94
 def write_files(
