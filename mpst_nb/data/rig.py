@@ -497,9 +497,10 @@ def in_step(
 STILL, FEW, SAME = 1e-4, .1, 3   # a picture is the one before if no more than these shares of its pixels changed by more than 6 and by more than one grey level, and no mean over a block by more than so many, nor 4 by as many
 
 def _glance(image):
-    "What is compared of an image, (h, w, 3) or grey: about 60,000 of its pixels, and its means over blocks of 4 x 4 px or, where that makes more than 19,200, larger ones."
-    g = np.ascontiguousarray(image if image.ndim == 2 else image[..., 1]); k = max(1, int(np.sqrt(g.size/60000))); s = min(1/4, np.sqrt(19200/g.size))
-    return g[2::k, 2::k].astype(np.int16), cv2.resize(g, [max(1, round(n*s)) for n in g.shape[::-1]], interpolation=cv2.INTER_AREA).astype(np.int16)
+    "What is compared of an image, (h, w, 3) or grey: about 60,000 of its pixels, and its means over blocks of 4 x 4 px or, where that makes more than 19,200, larger ones, then of every second pixel each way."
+    g = image if image.ndim == 2 else image[..., 1]; k, b = max(1, int(np.sqrt(g.size/60000))), min(max(4, int(np.sqrt(g.size/19200))), *g.shape)
+    e = 2 if b >= 8 else 1; b -= b % e; h, w = (n//b*b for n in g.shape)
+    return g[2::k, 2::k].astype(np.int16), cv2.resize(np.ascontiguousarray(g[:h:e, :w:e]), (w//b, h//b), interpolation=cv2.INTER_AREA).astype(np.int16)
 
 def _repeats(new, old):
     "Whether one image, of two that `_glance` saw, shows the other's picture once more, though it may have been encoded again."
