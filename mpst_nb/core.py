@@ -579,6 +579,14 @@ def _own_path(value):
     "A relative path that is there, from the user's folder: a notebook runs in the project's."
     return str(Path(value).resolve()) if isinstance(value, str) and os.sep in value and Path(value).exists() else value
 
+def _started(run, times=3):
+    "Run a notebook; again if its kernel never began: of two that start at once, one may take a port that the other has just chosen. Raises `MpstError` after so many times."
+    for left in reversed(range(times)):
+        try: return run()
+        except RuntimeError as e:
+            if 'before replying' not in str(e): raise
+            if not left: raise MpstError(f"the notebook's kernel did not start, {times} times on end ({e}). Does `python -m ipykernel --version` say something? Else start fewer at a time.") from None
+
 def run_notebook(
     name: str,         # the notebook
     params: dict,      # parameters that differ from its defaults
@@ -597,8 +605,9 @@ def run_notebook(
     out = run_folder(path.stem, default | params)
     first = process()[0] == 0
     if first: make_folder(out); hold(out/'run.ipynb', f'mpst run {path.stem}')
-    try: papermill.execute_notebook(str(path), str(out/'run.ipynb') if first else None, params, progress_bar=progress and first, kernel_name='python3', cwd=str(project_root()),
+    run = lambda: papermill.execute_notebook(str(path), str(out/'run.ipynb') if first else None, params, progress_bar=progress and first, kernel_name='python3', cwd=str(project_root()),
         extra_arguments=['--IPKernelApp.log_level=ERROR'])   # else it warns of its own socket, on this machine, in every run
+    try: _started(run)
     except papermill.PapermillExecutionError as e:
         raise MpstError(f"{path.name} stopped in cell {e.exec_count}: {e.ename}: {e.evalue}\nThe notebook as far as it got: {out/'run.ipynb'}") from None
     except DeadKernelError:
