@@ -1,5 +1,5 @@
 "The weights that come with the project: there, small, carded, loadable without a connection, and used by `mpst predict`."
-import json, shutil, socket, subprocess, sys, zipfile
+import json, socket, subprocess, sys
 from pathlib import Path
 
 import numpy as np
@@ -24,14 +24,11 @@ def test_it_loads_without_a_connection(name, part, monkeypatch):
     assert not model.training and all(torch.isfinite(w).all() for w in model.parameters())
 
 
-def test_a_wheel_brings_them_along(tmp_path, monkeypatch):
-    "Where there is no clone of the project, `from_pretrained` takes what pip put beside Python."
+def test_an_install_brings_them_along(tmp_path, monkeypatch):
+    "Where there is no clone of the project, `from_pretrained` takes what pip puts beside Python: what setup.py names as data."
     root = Path(__file__).parent.parent
-    for n in ("setup.py", "settings.ini", "README.md"): shutil.copy(root / n, tmp_path)
-    shutil.copytree(root / "mpst_nb", tmp_path / "mpst_nb"); shutil.copytree(root / "data" / "weights", tmp_path / "data" / "weights")
-    subprocess.run([sys.executable, "-m", "pip", "wheel", "-q", ".", "--no-deps", "--no-build-isolation", "-w", "made"], cwd=tmp_path, check=True)
-    with zipfile.ZipFile(next((tmp_path / "made").glob("*.whl"))) as wheel: wheel.extractall(tmp_path / "unpacked")
-    monkeypatch.setattr(sys, "prefix", str(next((tmp_path / "unpacked").glob("*.data")) / "data")); monkeypatch.setenv("MPST_DATA", str(tmp_path / "none"))
+    subprocess.run([sys.executable, "setup.py", "-q", "install_data", "--install-dir", tmp_path / "prefix"], cwd=root, check=True)
+    monkeypatch.setattr(sys, "prefix", str(tmp_path / "prefix")); monkeypatch.setenv("MPST_DATA", str(tmp_path / "none"))
     assert {(n, p) for n, parts in list_weights().items() for p in parts} == set(BOX) and weights_folder().is_relative_to(tmp_path)
     assert part_folder("wild").joinpath("README.md").read_bytes() == (root / "data/weights/wild/detector/README.md").read_bytes()
 
