@@ -90,8 +90,8 @@ def command(
     return ' '.join([f'mpst run {notebook}', *said])
 
 def _describe(run):
-    "A run's parameters in one line."
-    return ', '.join(f'{k}={v}' for k, v in run.params.items() if k != 'profile' and v is not None)
+    "A run's parameters in one line, without those that it shares with all or that stand elsewhere."
+    return ', '.join(f'{k}={v}' for k, v in run.params.items() if k not in ('profile', 'seed') and v not in (None, 'auto'))
 
 # %% ../nbs/52_report.ipynb #a1598acc
 _NEEDED = dict(notebook=str, parameters=dict, metrics=dict, started=str)
