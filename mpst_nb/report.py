@@ -961,7 +961,7 @@ def _lift_claims(runs):
         c = _claim(runs, f'5{n}', f"The lifter does better on our 2D, for every action{' but Sitting'*bool(but)} ({m})", m, base, ours, make, paper, tuple(worse.difference(but, sort=False)))
         c.paper += ' (on the 2D of another detector)'
         lost = per.index.difference(known.index)
-        if c.effect: c.note = f'Better in {len(known)-len(worse)} of {len(known)} actions' + (f"; no number for {', '.join(lost)}." if len(lost) else '.')
+        if c.effect: c.note = f'Better in {len(known)-len(worse)} of {len(known)} actions, seeds averaged' + (f"; no number for {', '.join(lost)}." if len(lost) else '.')
         yield c
 
 # %% ../nbs/52_report.ipynb #e8296541
